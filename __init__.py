@@ -1,0 +1,1 @@
+"""RefHCM: referring human perception. See README.md."""

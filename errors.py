@@ -1,0 +1,12 @@
+"""The one family of errors that RefHCM raises for bad input: one sentence that names the cause and the cure."""
+
+
+class RefHCMError(ValueError):
+    """Wrong input or a missing piece; the message is a sentence for the user, safe to print without a traceback."""
+
+
+class MissingExtraError(RefHCMError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed; install it with: pip install 'refhcm[{extra}]'")

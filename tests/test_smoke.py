@@ -1,0 +1,4 @@
+def test_import():
+    import refhcm
+
+    assert refhcm.__doc__
