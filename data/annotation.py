@@ -1,0 +1,70 @@
+"""What is known about one person of a picture, and what may be asked about one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in continuous pixels of the original picture."""
+
+KEYPOINT_NAMES = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+"""COCO order; left and right are the person's own."""
+
+SKELETON = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+"""Pairs of keypoint indices (from 0) joined by a limb: the COCO person skeleton."""
+
+PART_NAMES = (
+    "background", "hat", "hair", "glove", "sunglasses", "upper-clothes", "dress", "coat", "socks", "pants",
+    "torso-skin", "scarf", "skirt", "face", "left-arm", "right-arm", "left-leg", "right-leg", "left-shoe",
+    "right-shoe",
+)  # fmt: skip
+"""The 20 classes of a part map, in the order of CIHP."""
+
+PART_COLOURS = (
+    (0, 0, 0), (128, 0, 0), (255, 0, 0), (0, 85, 0), (170, 0, 51), (255, 85, 0), (0, 0, 85), (0, 119, 221),
+    (85, 85, 0), (0, 85, 85), (85, 51, 0), (52, 86, 128), (0, 128, 0), (0, 0, 255), (51, 170, 221), (0, 255, 255),
+    (85, 255, 170), (170, 255, 85), (255, 255, 0), (255, 170, 0),
+)  # fmt: skip
+"""The palette of CIHP, RGB."""
+
+CODE_GRID = (8, 6)
+"""Rows and columns of the code grid of a part map (row-major: 48 codes)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What identifies the person: words, or a region (box in original pixels), never neither."""
+
+    size: tuple[int, int]
+    """Width and height of the picture in pixels."""
+    text: str | None = None
+    region: Box | None = None
+
+    def __post_init__(self) -> None:
+        if self.text is None and self.region is None:
+            raise ValueError("A question needs words or a region.")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The right answer of a question, for training and scoring. What is None is not known and not trained."""
+
+    size: tuple[int, int]
+    box: Box | None = None
+    keypoints: np.ndarray | None = None
+    """float (17, 3): x, y in original pixels, v in 0 (unlabelled), 1 (hidden), 2 (seen)."""
+    codes: tuple[int, ...] | None = None
+    """The part map as codes, row-major over `CODE_GRID`."""
+    parts: np.ndarray | None = None
+    """The part map itself, uint8 (H, W), for scoring."""
+    captions: tuple[str, ...] = ()
+    """One or more descriptions of the person; the first is the training target."""

@@ -1,0 +1,173 @@
+"""The token space, stated once.
+
+    0 <s>   1 <pad>   2 </s>   3 <unk>
+    4 ..                          text pieces, in the order of the text tokenizer
+    mask                          <mask>
+    code_start .. + num_codes     <code_0> ..   label-map codes, and the marks and queries of block decoding
+    bin_start  .. + num_bins      <bin_0> ..    coordinates: round(fraction of the side * (num_bins - 1))
+
+No other file knows these numbers. The published model has 50,260 text entries, 8,192 codes and 1,000 bins
+(59,457 in all; OFA's dictionary). Ids of text pieces come from a `TextTokenizer`; see `data/text.py` for GPT-2 BPE in
+the published order and for SentencePiece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
+TEXT_START = 4
+
+Span = tuple[int, int]
+"""A half-open range of token ids, (start, stop)."""
+
+
+class TextTokenizer(Protocol):
+    """Words to ids and back. Ids are counted from 0 here; the vocabulary shifts them behind the special tokens."""
+
+    size: int
+    """How many ids exist: every id is in range(size)."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; ids outside range(size) are not produced, unknown input gives -1 entries."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that these ids spell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Every conversion between a token id and its meaning.
+
+    `label_codes` is how many codes the label-map tokenizer uses (the published one 32): codes `0 .. label_codes - 1`
+    carry part maps. The published block decoding uses three further kinds of codes as marks: 40 begins a part map,
+    41 ends it, 42 .. 89 are its 48 queries (RefHCM section on Query Parallel Generation); they may not overlap with
+    label codes unless the published ids are asked for, so `mark_start` says where the marks begin.
+    """
+
+    text: TextTokenizer
+    num_codes: int = 8192
+    num_bins: int = 1000
+    label_codes: int = 32
+    mark_start: int = 40
+
+    def __post_init__(self) -> None:
+        if self.num_bins < 2 or self.num_codes < 1 or self.text.size < 1:
+            raise ValueError("A vocabulary needs text pieces, at least one code and at least two bins.")
+        if self.label_codes > self.num_codes:
+            raise ValueError(f"{self.label_codes} label codes do not fit into {self.num_codes} codes.")
+
+    # -- ranges ------------------------------------------------------------------------------------------------------
+    @property
+    def mask(self) -> int:
+        """Id of `<mask>`."""
+        return TEXT_START + self.text.size
+
+    @property
+    def code_start(self) -> int:
+        """Id of `<code_0>`."""
+        return self.mask + 1
+
+    @property
+    def bin_start(self) -> int:
+        """Id of `<bin_0>`."""
+        return self.code_start + self.num_codes
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return self.bin_start + self.num_bins
+
+    @property
+    def text_span(self) -> Span:
+        """Ids of text pieces."""
+        return TEXT_START, self.mask
+
+    @property
+    def code_span(self) -> Span:
+        """Ids of all codes, marks included."""
+        return self.code_start, self.bin_start
+
+    @property
+    def label_span(self) -> Span:
+        """Ids of the codes that a label map is written with."""
+        return self.code_start, self.code_start + self.label_codes
+
+    @property
+    def bin_span(self) -> Span:
+        """Ids of the coordinate bins."""
+        return self.bin_start, self.size
+
+    # -- marks of block decoding -------------------------------------------------------------------------------------
+    @property
+    def parts_begin(self) -> int:
+        """The token that announces a part map decoded as one block (published: `<code_40>`)."""
+        return self.code(self.mark_start)
+
+    @property
+    def parts_end(self) -> int:
+        """The token that closes such a block (published: `<code_41>`)."""
+        return self.code(self.mark_start + 1)
+
+    def parts_queries(self, count: int) -> list[int]:
+        """Query tokens of a part-map block (published: `<code_42>` .. `<code_89>`)."""
+        return [self.code(self.mark_start + 2 + i) for i in range(count)]
+
+    # -- single tokens -----------------------------------------------------------------------------------------------
+    def code(self, index: int) -> int:
+        """Id of `<code_index>`; ValueError when it does not exist."""
+        if not 0 <= index < self.num_codes:
+            raise ValueError(f"<code_{index}> does not exist: this vocabulary has {self.num_codes} codes.")
+        return self.code_start + index
+
+    def bin(self, index: int) -> int:
+        """Id of `<bin_index>`, or `<unk>` when it does not exist (as published for places outside the picture)."""
+        return self.bin_start + index if 0 <= index < self.num_bins else UNK
+
+    def is_bin(self, token: int) -> bool:
+        """Whether this id is a coordinate bin."""
+        return self.bin_start <= token < self.size
+
+    def name(self, token: int) -> str:
+        """A readable name of a token, for logs and tests."""
+        special = {BOS: "<s>", PAD: "<pad>", EOS: "</s>", UNK: "<unk>", self.mask: "<mask>"}
+        if token in special:
+            return special[token]
+        if self.is_bin(token):
+            return f"<bin_{token - self.bin_start}>"
+        if self.code_start <= token < self.bin_start:
+            return f"<code_{token - self.code_start}>"
+        return self.decode_text([token])
+
+    # -- text --------------------------------------------------------------------------------------------------------
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a text (no `<s>`, no `</s>`); what the tokenizer does not know becomes `<unk>`."""
+        return [TEXT_START + i if i >= 0 else UNK for i in self.text.encode(text)]
+
+    def decode_text(self, tokens: Sequence[int]) -> str:
+        """The text spelt by these tokens; tokens that are not text are left out."""
+        return self.text.decode([t - TEXT_START for t in tokens if TEXT_START <= t < self.mask])
+
+    # -- coordinates -------------------------------------------------------------------------------------------------
+    def quantize(self, fractions: Sequence[float] | np.ndarray, clamp: bool = True) -> list[int]:
+        """Token ids of coordinates given as fractions of the picture's side (0 = left or top edge, 1 = the other).
+
+        Rounds half to even, as the published code does. With `clamp` a place outside the picture takes the nearest
+        bin; without it, it becomes `<unk>` (what the published datasets do).
+        """
+        bins = np.rint(np.asarray(fractions, dtype=np.float64) * (self.num_bins - 1))
+        if not np.isfinite(bins).all():
+            raise ValueError("A coordinate is not a finite number.")
+        if clamp:
+            bins = bins.clip(0, self.num_bins - 1)
+        return [self.bin(int(b)) for b in bins.ravel()]
+
+    def dequantize(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Fractions of the side for bin ids, or for fractional bin ids (an expectation over bins); float64."""
+        return (np.asarray(tokens, dtype=np.float64) - self.bin_start) / (self.num_bins - 1)
