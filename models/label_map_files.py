@@ -1,0 +1,151 @@
+"""Save and load a label-map tokenizer: `label_map.json` (sizes) and `label_map.safetensors` in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import RefHCMError
+from .label_map import LabelMapConfig, LabelMapTokenizer
+
+WEIGHTS_NAME = "label_map.safetensors"
+CONFIG_NAME = "label_map.json"
+_MAX_CONFIG_BYTES = 64 * 1024
+_MAX_PARAMETERS = 200_000_000
+_PREFIXES = ("encoder.", "decoder.", "quantize.embedding.", "quant_conv.", "post_quant_conv.")
+
+
+def save_label_map(
+    folder: str | Path, tokenizer: LabelMapTokenizer, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write the tokenizer into `folder` (made if missing); floating-point weights are stored as `dtype`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: value.detach().cpu().to(dtype).contiguous() for key, value in tokenizer.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    (folder / CONFIG_NAME).write_text(
+        json.dumps(tokenizer.config.to_dict(), indent=2) + "\n", encoding="utf-8"
+    )
+
+
+def load_label_map(folder: str | Path) -> LabelMapTokenizer:
+    """Read what `save_label_map` wrote, as float32 on the CPU, in evaluation mode.
+
+    The names and shapes in the file's header are compared with those that the settings call for before any
+    tensor is read. Raises FileNotFoundError or RefHCMError with the cause.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing; a label-map folder holds {CONFIG_NAME} and {WEIGHTS_NAME}"
+            )
+    tokenizer = _empty(_read_config(folder / CONFIG_NAME))
+    wanted = {key: tuple(value.shape) for key, value in tokenizer.state_dict().items()}
+    path = folder / WEIGHTS_NAME
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            _compare(wanted, found, str(path))
+            tensors = {key: file.get_tensor(key).float() for key in wanted}
+    except SafetensorError as error:
+        raise RefHCMError(
+            f"{path} is no readable safetensors file ({error}); fetch or save it again"
+        ) from error
+    tokenizer.load_state_dict(tensors, strict=True, assign=True)
+    return tokenizer.eval()
+
+
+def from_published(state: Mapping[str, Tensor]) -> LabelMapTokenizer:
+    """A tokenizer from the state dict of the published VQGAN checkpoint; its sizes are read off the tensors.
+
+    Loss, colour and optimiser entries are ignored. The crop follows from the number of levels and 8x6 codes.
+    """
+    kept = {key: value for key, value in state.items() if key.startswith(_PREFIXES)}
+    config = _sizes_of(kept)
+    tokenizer = _empty(config)
+    wanted = {key: tuple(value.shape) for key, value in tokenizer.state_dict().items()}
+    _compare(wanted, {key: tuple(value.shape) for key, value in kept.items()}, "the VQGAN checkpoint")
+    tokenizer.load_state_dict({key: value.float() for key, value in kept.items()}, strict=True, assign=True)
+    return tokenizer.eval()
+
+
+def _sizes_of(state: Mapping[str, Tensor], grid: tuple[int, int] = (8, 6)) -> LabelMapConfig:
+    """The settings of a published-layout state dict."""
+    try:
+        channels, classes = state["encoder.conv_in.weight"].shape[:2]
+        levels = _count(state, "encoder.down.{}.block.0.norm1.weight")
+        widths = [state[f"encoder.down.{i}.block.0.conv2.weight"].shape[0] for i in range(levels)]
+        codebook, embedding = state["quantize.embedding.weight"].shape
+        latent = state["quant_conv.weight"].shape[1]
+    except (KeyError, ValueError) as error:
+        raise RefHCMError(
+            f"not a VQGAN checkpoint of part maps: {error} is missing or has another shape"
+        ) from error
+    stride = 2 ** (levels - 1)
+    return LabelMapConfig(
+        classes=classes,
+        height=grid[0] * stride,
+        width=grid[1] * stride,
+        channels=channels,
+        multipliers=tuple(width // channels for width in widths),
+        blocks=_count(state, "encoder.down.0.block.{}.norm1.weight"),
+        attention_levels=tuple(i for i in range(levels) if f"encoder.down.{i}.attn.0.norm.weight" in state),
+        latent=latent,
+        embedding=embedding,
+        codebook=codebook,
+    )
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    count = 0
+    while pattern.format(count) in state:
+        count += 1
+    return count
+
+
+def _empty(config: LabelMapConfig) -> LabelMapTokenizer:
+    """A tokenizer without storage, to be filled by assignment."""
+    with torch.device("meta"):
+        tokenizer = LabelMapTokenizer(config)
+    total = sum(parameter.numel() for parameter in tokenizer.parameters())
+    if total > _MAX_PARAMETERS:
+        raise RefHCMError(
+            f"label-map tokenizer of {total} parameters refused; at most {_MAX_PARAMETERS} are allowed"
+        )
+    return tokenizer
+
+
+def _read_config(path: Path) -> LabelMapConfig:
+    if path.stat().st_size > _MAX_CONFIG_BYTES:
+        raise RefHCMError(
+            f"{path} is over {_MAX_CONFIG_BYTES} bytes; it is not the settings of a label-map tokenizer"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RefHCMError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RefHCMError(f"{path} must hold one JSON object with the sizes of a label-map tokenizer")
+    return LabelMapConfig.from_dict(values)
+
+
+def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str) -> None:
+    for key, shape in wanted.items():
+        if key not in found:
+            raise RefHCMError(
+                f"{where} lacks the tensor {key}; its settings and weights do not belong together"
+            )
+        if found[key] != shape:
+            raise RefHCMError(f"{where}: {key} has the shape {found[key]}, but the settings call for {shape}")
+    extra = sorted(set(found) - set(wanted))
+    if extra:
+        raise RefHCMError(f"{where} holds tensors that the settings do not call for, such as {extra[0]}")

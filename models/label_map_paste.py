@@ -1,0 +1,127 @@
+"""Between the part map of a whole picture and the crop that the label-map tokenizer reads and writes.
+
+A box is x1, y1, x2, y2 in continuous pixels of the picture (pixel i covers [i, i + 1]); the crop is the box
+squeezed to the tokenizer's height and width, aspect ratio not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import RefHCMError
+
+_STRIP_VALUES = 16_000_000  # logits enlarged at a time: 64 MB
+_MAX_PIXELS = 200_000_000
+
+
+def crop_part_map(part_map: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """Cut one person out of a part map.
+
+    Args:
+        part_map: Integer labels [H, W] of the picture.
+        box: The person's box; what reaches beyond the picture becomes background.
+        size: Height and width of the crop.
+
+    Returns:
+        uint8 labels [height, width], each taken from the pixel under the centre of the crop's cell.
+    """
+    if part_map.ndim != 2:
+        raise RefHCMError(
+            f"a part map must have two axes (height, width), but has the shape {part_map.shape}"
+        )
+    x1, y1, x2, y2 = _checked(box)
+    rows = np.floor(y1 + (np.arange(size[0]) + 0.5) * ((y2 - y1) / size[0])).astype(np.int64)
+    columns = np.floor(x1 + (np.arange(size[1]) + 0.5) * ((x2 - x1) / size[1])).astype(np.int64)
+    height, width = part_map.shape
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None, :]
+    crop = part_map[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))]
+    return np.where(inside, crop, 0).astype(np.uint8)
+
+
+def paste_labels(labels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """Put a label crop back into a picture, as the published evaluation does it.
+
+    The box is truncated to integers, clamped to the picture and kept at least one pixel wide and high; each
+    of its pixels takes the label `labels[floor(i * h / box height), floor(j * w / box width)]`.
+
+    Args:
+        labels: Integer labels [h, w].
+        box: Box in pixels of the picture.
+        size: Height and width of the picture.
+
+    Returns:
+        uint8 labels [H, W], background outside the box.
+    """
+    canvas = np.zeros(_checked_size(size), dtype=np.uint8)
+    height, width = canvas.shape
+    values = [float(value) for value in box]
+    if len(values) != 4 or not np.isfinite(values).all():
+        raise RefHCMError(f"a box must be four finite numbers x1, y1, x2, y2, but is {values}")
+    x2, y2 = (max(1, min(int(value), side)) for value, side in zip(values[2:], (width, height), strict=True))
+    x1, y1 = (max(0, min(int(value), end - 1)) for value, end in zip(values[:2], (x2, y2), strict=True))
+    rows = np.arange(y2 - y1) * labels.shape[0] // (y2 - y1)
+    columns = np.arange(x2 - x1) * labels.shape[1] // (x2 - x1)
+    canvas[y1:y2, x1:x2] = labels[np.ix_(rows, columns)]
+    return canvas
+
+
+def paste_logits(logits: Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """Put class logits back into a picture with smooth outlines: enlarge bilinearly, take the best class.
+
+    Args:
+        logits: Class scores [classes, h, w] of the crop.
+        box: Box in pixels of the picture; it may reach beyond it.
+        size: Height and width of the picture.
+
+    Returns:
+        uint8 labels [H, W], background wherever the pixel's centre lies outside the box.
+    """
+    canvas = np.zeros(_checked_size(size), dtype=np.uint8)
+    x1, y1, x2, y2 = _checked(box)
+    height, width = canvas.shape
+    rows = _centres_inside(y1, y2, height)
+    columns = _centres_inside(x1, x2, width)
+    if not len(rows) or not len(columns):
+        return canvas
+    scores = logits.detach().float().cpu()[None]
+    # grid_sample counts from -1 (the crop's left or upper edge) to 1 (its right or lower edge)
+    across = torch.from_numpy((columns + 0.5 - x1) / (x2 - x1) * 2 - 1).float()
+    down = torch.from_numpy((rows + 0.5 - y1) / (y2 - y1) * 2 - 1).float()
+    strip = max(1, _STRIP_VALUES // (len(columns) * scores.shape[1]))
+    for start in range(0, len(rows), strip):
+        part = down[start : start + strip]
+        grid = torch.stack((across.expand(len(part), -1), part[:, None].expand(-1, len(across))), dim=-1)
+        enlarged = F.grid_sample(
+            scores, grid[None], mode="bilinear", padding_mode="border", align_corners=False
+        )
+        labels = enlarged[0].argmax(dim=0).to(torch.uint8).numpy()
+        canvas[rows[start] : rows[start] + len(part), columns[0] : columns[-1] + 1] = labels
+    return canvas
+
+
+def _centres_inside(low: float, high: float, side: int) -> np.ndarray:
+    """Indices of the pixels of 0..side-1 whose centre lies within [low, high)."""
+    return np.arange(max(0, int(np.ceil(low - 0.5))), min(side, int(np.ceil(high - 0.5))))
+
+
+def _checked(box: Sequence[float]) -> tuple[float, float, float, float]:
+    values = [float(value) for value in box]
+    if len(values) != 4 or not np.isfinite(values).all() or np.abs(values).max() > 1e6:
+        raise RefHCMError(f"a box must be four finite numbers x1, y1, x2, y2, but is {values}")
+    if values[2] <= values[0] or values[3] <= values[1]:
+        raise RefHCMError(f"box {values} has no area; x2 must exceed x1 and y2 must exceed y1")
+    return values[0], values[1], values[2], values[3]
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = int(size[0]), int(size[1])
+    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+        raise RefHCMError(
+            f"a picture of {width}x{height} pixels cannot hold a part map (1 to {_MAX_PIXELS} pixels)"
+        )
+    return height, width
