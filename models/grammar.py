@@ -1,0 +1,267 @@
+"""Which tokens may come next: one small automaton per answer, for greedy, beam and block decoding alike.
+
+An answer is a chain of rules (box, keypoints, codes, text), each over classes of tokens. The decoder masks its logits
+with what the chain allows, so a malformed answer cannot be produced, and the output projection is computed only
+for tokens that are legal. RefHCM calls the idea location-context restriction; its published code applies it in two places
+only, here every task has it.
+
+States are plain tuples: hashable, comparable, cheap to keep per hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..data.vocabulary import EOS, Span
+
+Spans = tuple[Span, ...]
+"""Legal token ids as ascending, disjoint, half-open ranges."""
+
+
+def single(token: int) -> Span:
+    """The range that holds one token."""
+    return token, token + 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of the answer whose tokens are decoded in one pass over query tokens that see each other.
+
+    The token `begin` comes before it, as an ordinary token; `end` is fed behind it where the answer goes on. With
+    `end_seen` the queries see `end` too: the published decoder does so, its training does not.
+    """
+
+    begin: int
+    queries: tuple[int, ...]
+    end: int
+    spans: Spans
+    end_seen: bool = False
+
+
+class Rule(Protocol):
+    """One stretch of an answer."""
+
+    def start(self) -> Hashable:
+        """The state before its first token."""
+        ...
+
+    def legal(self, state: Hashable) -> Spans:
+        """Tokens that continue this rule; empty when it is full."""
+        ...
+
+    def advance(self, state: Hashable, token: int) -> Hashable:
+        """The state after a legal token."""
+        ...
+
+    def may_end(self, state: Hashable) -> bool:
+        """Whether the rule's stretch may be over here."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """The most tokens this stretch can have."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoxRule:
+    """Four bins x1, y1, x2, y2 with x2 > x1 and y2 > y1."""
+
+    bins: Span
+
+    def start(self) -> tuple[int, ...]:
+        return ()
+
+    def legal(self, state: tuple[int, ...]) -> Spans:
+        if len(state) == 4:
+            return ()
+        if len(state) < 2:  # leave room for the other corner
+            return ((self.bins[0], self.bins[1] - 1),)
+        return ((state[len(state) - 2] + 1, self.bins[1]),)
+
+    def advance(self, state: tuple[int, ...], token: int) -> tuple[int, ...]:
+        return (*state, token)
+
+    def may_end(self, state: tuple[int, ...]) -> bool:
+        return len(state) == 4
+
+    @property
+    def longest(self) -> int:
+        return 4
+
+
+@dataclass(frozen=True)
+class KeypointsRule:
+    """Any of the named keypoints, in order, each as its name's tokens and two bins; what is not visible is left out.
+
+    A state is (index of the first name still possible, what was said of the current point): the second is a tuple of
+    the name tokens so far, or the number of bins that are still owed.
+    """
+
+    names: tuple[tuple[int, ...], ...]
+    bins: Span
+
+    def __post_init__(self) -> None:
+        for i, a in enumerate(self.names):
+            if not a or any(b[: len(a)] == a for j, b in enumerate(self.names) if i != j):
+                raise ValueError("Keypoint names must be distinct token sequences, none the beginning of another.")
+
+    def start(self) -> tuple[int, tuple[int, ...] | int]:
+        return 0, ()
+
+    def legal(self, state: tuple[int, tuple[int, ...] | int]) -> Spans:
+        following, said = state
+        if isinstance(said, int):
+            return (self.bins,)
+        depth = len(said)
+        tokens = {name[depth] for name in self.names[following:] if name[:depth] == said}
+        return tuple(single(t) for t in sorted(tokens))
+
+    def advance(self, state: tuple[int, tuple[int, ...] | int], token: int) -> tuple[int, tuple[int, ...] | int]:
+        following, said = state
+        if isinstance(said, int):
+            return following, (said - 1 or ())
+        said = (*said, token)
+        for index in range(following, len(self.names)):
+            if self.names[index] == said:
+                return index + 1, 2
+        return following, said
+
+    def may_end(self, state: tuple[int, tuple[int, ...] | int]) -> bool:
+        return state[1] == ()
+
+    @property
+    def longest(self) -> int:
+        return sum(len(name) + 2 for name in self.names)
+
+
+@dataclass(frozen=True)
+class RepeatRule:
+    """Between `least` and `most` tokens out of `spans`: codes of a label map, words of a caption."""
+
+    spans: Spans
+    least: int
+    most: int
+
+    def start(self) -> int:
+        return 0
+
+    def legal(self, state: int) -> Spans:
+        return self.spans if state < self.most else ()
+
+    def advance(self, state: int, token: int) -> int:
+        return state + 1
+
+    def may_end(self, state: int) -> bool:
+        return state >= self.least
+
+    @property
+    def longest(self) -> int:
+        return self.most
+
+
+@dataclass(frozen=True)
+class BlockRule:
+    """A stretch that comes out of one pass; see `Block`."""
+
+    block: Block
+
+    @property
+    def longest(self) -> int:
+        return len(self.block.queries) + 2
+
+
+State = tuple[int, Hashable]
+"""(index of the rule, its state); an index equal to the number of rules is the end of the answer."""
+
+
+class Grammar:
+    """A chain of rules. `</s>` is asked for only where the last rule leaves open whether the answer is over.
+
+    `soft` is the range of tokens that are read as numbers (bins): the decoder hands out, beside the best token, the
+    expected value around it.
+    """
+
+    def __init__(self, rules: Sequence[Rule | BlockRule], soft: Span | None = None) -> None:
+        if not rules:
+            raise ValueError("A grammar needs at least one rule.")
+        self.rules = tuple(rules)
+        self.soft = soft
+
+    @property
+    def longest(self) -> int:
+        """The most positions an answer can take in the decoder, `<s>` and `</s>` included."""
+        return 2 + sum(rule.longest for rule in self.rules)
+
+    def start(self) -> State:
+        """The state before the first token."""
+        return self._enter(0)
+
+    def _enter(self, index: int) -> State:
+        if index == len(self.rules):
+            return index, None
+        rule = self.rules[index]
+        return index, False if isinstance(rule, BlockRule) else rule.start()  # False: `begin` is still owed
+
+    def done(self, state: State) -> bool:
+        """Whether the answer is complete."""
+        return state[0] == len(self.rules)
+
+    def block(self, state: State) -> Block | None:
+        """The block that must be decoded here, if any."""
+        rule = None if self.done(state) else self.rules[state[0]]
+        return rule.block if isinstance(rule, BlockRule) and state[1] else None
+
+    def legal(self, state: State) -> Spans:
+        """Tokens that may come next; empty when the answer is complete or a block is due."""
+        if self.done(state):
+            return ()
+        index, inner = state
+        rule = self.rules[index]
+        if isinstance(rule, BlockRule):
+            return () if inner else (single(rule.block.begin),)
+        spans = rule.legal(inner)
+        if rule.may_end(inner):
+            following = self._enter(index + 1)
+            spans += (single(EOS),) if self.done(following) else self.legal(following)
+        return tuple(sorted(spans))
+
+    def advance(self, state: State, token: int) -> State:
+        """The state after a token; ValueError when the token is not legal."""
+        if not _holds(self.legal(state), token):
+            raise ValueError(f"Token {token} is not allowed here.")
+        index, inner = state
+        rule = self.rules[index]
+        if isinstance(rule, BlockRule):
+            return index, True
+        if not _holds(rule.legal(inner), token):  # it closes the answer, or opens the stretch behind
+            following = self._enter(index + 1)
+            return following if self.done(following) else self.advance(following, token)
+        inner = rule.advance(inner, token)
+        if rule.may_end(inner) and not rule.legal(inner):
+            return self._enter(index + 1)
+        return index, inner
+
+    def after_block(self, state: State) -> State:
+        """The state behind the block that was due."""
+        return self._enter(state[0] + 1)
+
+
+def _holds(spans: Spans, token: int) -> bool:
+    return any(start <= token < stop for start, stop in spans)
+
+
+class OpenGrammar(Grammar):
+    """No order at all: any token of `spans`, until `</s>`. How the published code generates, kept for comparison."""
+
+    def __init__(self, spans: Spans, longest: int) -> None:
+        super().__init__([RepeatRule(spans, 0, longest)])
+        self._spans = spans
+
+    def legal(self, state: State) -> Spans:
+        return () if self.done(state) else self._spans
+
+    def advance(self, state: State, token: int) -> State:
+        return (1, None) if token == EOS else state

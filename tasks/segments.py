@@ -1,0 +1,167 @@
+"""The stretches that answers are made of: a box, keypoints, a part map, a caption.
+
+Each states, in one place, how it is written as tokens for training, which rule decoding follows, and how its
+tokens are read back. A task is a chain of these.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..data.annotation import CODE_GRID, KEYPOINT_NAMES, Annotation
+from ..data.vocabulary import PAD, Vocabulary
+from ..models.grammar import Block, BlockRule, BoxRule, KeypointsRule, RepeatRule, Rule
+from .task import Reading, Target, box_tokens
+
+if TYPE_CHECKING:
+    from ..models.decoding import Hypothesis
+
+N_CODES = CODE_GRID[0] * CODE_GRID[1]
+
+
+class Segment(Protocol):
+    """One stretch of an answer."""
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        """Append this stretch of the right answer to a training sequence."""
+        ...
+
+    def rule(self) -> Rule | BlockRule:
+        """What decoding may produce here."""
+        ...
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        """Read the stretch that begins at token `position` into `reading`; give the position behind it."""
+        ...
+
+
+def append(target: Target, tokens: list[int]) -> None:
+    """Tokens that are predicted one after the other: each is wanted where its predecessor is fed."""
+    target.outputs.extend(tokens)
+    target.inputs.extend(tokens)
+
+
+class BoxSegment:
+    """Four bins: left, top, right, bottom."""
+
+    def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
+        self.vocabulary = vocabulary
+        self.clamp = clamp
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        if annotation.box is None:
+            raise ValueError("This task needs a box.")
+        append(target, box_tokens(self.vocabulary, annotation.box, annotation.size, self.clamp))
+
+    def rule(self) -> BoxRule:
+        return BoxRule(self.vocabulary.bin_span)
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        x1, y1, x2, y2 = self.vocabulary.dequantize(hypothesis.values[position : position + 4])
+        width, height = size
+        reading.box = (float(x1 * width), float(y1 * height), float(x2 * width), float(y2 * height))
+        reading.box_score = hypothesis.confidence(position, position + 4)
+        return position + 4
+
+
+class KeypointsSegment:
+    """The visible keypoints in COCO order, each as its name and two bins (x, y); the others are left out."""
+
+    def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
+        self.vocabulary = vocabulary
+        self.clamp = clamp
+        self.names = tuple(tuple(vocabulary.encode_text(" " + name)) for name in KEYPOINT_NAMES)
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        if annotation.keypoints is None:
+            raise ValueError("This task needs keypoints.")
+        width, height = annotation.size
+        for name, (x, y, v) in zip(self.names, annotation.keypoints, strict=True):
+            if v > 0:
+                append(target, [*name, *self.vocabulary.quantize([x / width, y / height], self.clamp)])
+
+    def rule(self) -> KeypointsRule:
+        return KeypointsRule(self.names, self.vocabulary.bin_span)
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        points = np.zeros((len(self.names), 3), np.float32)
+        for index, name in enumerate(self.names):
+            at = position + len(name)
+            if tuple(hypothesis.tokens[position:at]) != name or at + 2 > len(hypothesis.tokens):
+                continue
+            place = self.vocabulary.dequantize(hypothesis.values[at : at + 2]) * size
+            points[index] = (*place, hypothesis.confidence(at, at + 2))
+            position = at + 2
+        reading.keypoints = points
+        return position
+
+
+class PartsSegment:
+    """The part map: 48 codes, one after the other or (`block`) all in one pass over query tokens.
+
+    The block layout is the published one: `<code_40>` announces it, the queries `<code_42>` .. `<code_89>` stand
+    where their own codes are wanted, and `<code_41>` closes. `end_seen` makes the queries see that last mark while
+    decoding, which the published decoder does although its training does not.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, block: bool, end_seen: bool = False) -> None:
+        self.vocabulary = vocabulary
+        self.block = block
+        self.end_seen = end_seen
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        codes = annotation.codes
+        if codes is None:
+            raise ValueError("This task needs the codes of a part map.")
+        if len(codes) != N_CODES or max(codes) >= self.vocabulary.label_codes:
+            raise ValueError(f"A part map is {N_CODES} codes below {self.vocabulary.label_codes}.")
+        tokens = [self.vocabulary.code(code) for code in codes]
+        if not self.block:
+            append(target, tokens)
+            return
+        append(target, [self.vocabulary.parts_begin])
+        target.outputs.append(PAD)
+        first = len(target.inputs)
+        target.blocks.append((first, first + N_CODES - 1))
+        target.inputs.extend([*self.vocabulary.parts_queries(N_CODES), self.vocabulary.parts_end])
+        target.outputs.extend(tokens)
+
+    def rule(self) -> RepeatRule | BlockRule:
+        spans = (self.vocabulary.label_span,)
+        if not self.block:
+            return RepeatRule(spans, N_CODES, N_CODES)
+        v = self.vocabulary
+        queries = tuple(v.parts_queries(N_CODES))
+        return BlockRule(Block(v.parts_begin, queries, v.parts_end, spans, self.end_seen))
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        position += self.block  # the mark that announces the block
+        tokens = hypothesis.tokens[position : position + N_CODES]
+        reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
+        return position + N_CODES
+
+
+class CaptionSegment:
+    """A description in words; a leading space is part of the published format."""
+
+    def __init__(self, vocabulary: Vocabulary, max_words: int, max_tokens: int) -> None:
+        self.vocabulary = vocabulary
+        self.max_words = max_words
+        self.max_tokens = max_tokens
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        if not annotation.captions:
+            raise ValueError("This task needs a caption.")
+        words = annotation.captions[0].split()[: self.max_words]
+        append(target, self.vocabulary.encode_text(" " + " ".join(words)))
+
+    def rule(self) -> RepeatRule:
+        return RepeatRule((self.vocabulary.text_span,), 1, self.max_tokens)
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        start, stop = self.vocabulary.text_span
+        words = [token for token in hypothesis.tokens[position:] if start <= token < stop]
+        reading.caption = self.vocabulary.decode_text(words).strip()
+        return position + len(words)

@@ -1,0 +1,139 @@
+"""What a referring task is: an instruction, and a chain of segments that the answer is made of.
+
+Read this file first, then any task (`rec.py` is the shortest): each states its wording, its answer's parts and
+its metric, and nothing else. The life of a question:
+
+    instruction(question)  -> source tokens          what the encoder reads beside the picture
+    target(annotation)     -> decoder inputs/outputs what training teaches
+    grammar()              -> automaton              what decoding may produce
+    read(hypothesis)       -> Reading                tokens back into pixels
+    meter()                -> running score          how well it went
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..data.annotation import Annotation, Box, Question
+from ..data.vocabulary import BOS, EOS, Vocabulary
+from ..models.grammar import Grammar
+
+if TYPE_CHECKING:
+    from ..models.decoding import Hypothesis
+    from .segments import Segment
+
+
+@dataclass(frozen=True)
+class Target:
+    """A training sequence: `inputs[i]` is fed at position i, where `outputs[i]` is wanted (`<pad>`: nothing is).
+
+    `blocks` are spans (first, last), inclusive, of positions that see each other.
+    """
+
+    inputs: list[int]
+    outputs: list[int]
+    blocks: list[tuple[int, int]]
+
+
+@dataclass
+class Reading:
+    """An answer read back from tokens, in original pixels. What was not asked for stays None."""
+
+    box: Box | None = None
+    box_score: float | None = None
+    keypoints: np.ndarray | None = None
+    """float32 (17, 3): x, y, score in [0, 1]; an absent point is 0, 0, 0."""
+    codes: tuple[int, ...] | None = None
+    """The part map as codes of the label-map tokenizer."""
+    caption: str | None = None
+    score: float = 0.0
+    """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
+
+
+class Task:
+    """A chain of segments behind an instruction. Subclasses give `name`, `needs`, `wording` and `segments`."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Fields of an Annotation that training and scoring need."""
+    prompt: ClassVar[str]
+    """The instruction; `{}` stands for the words or the region."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, segments: list[Segment], max_words: int = 80, clamp: bool = True
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.segments = segments
+        self.max_words = max_words
+        self.clamp = clamp
+
+    def instruction(self, question: Question) -> list[int]:
+        """Source tokens of a question, without `<s>` and `</s>`. Words win over a region when both are there."""
+        return encode_instruction(self.vocabulary, self.prompt, question, self.max_words, self.clamp)
+
+    def target(self, annotation: Annotation) -> Target:
+        """The training sequence of a right answer; ValueError when the annotation lacks what the task needs."""
+        target = Target([BOS], [], [])
+        for segment in self.segments:
+            segment.extend(target, annotation)
+        target.outputs.append(EOS)
+        return target
+
+    def grammar(self) -> Grammar:
+        """What decoding may produce."""
+        return Grammar([segment.rule() for segment in self.segments], soft=self.vocabulary.bin_span)
+
+    def read(self, hypothesis: Hypothesis, size: tuple[int, int]) -> Reading:
+        """Turn decoded tokens into places in a picture of `size` (width, height)."""
+        reading = Reading(score=hypothesis.confidence())
+        position = 0
+        for segment in self.segments:
+            position = segment.read(hypothesis, position, size, reading)
+        return reading
+
+
+def encode_instruction(
+    vocabulary: Vocabulary, prompt: str, question: Question, max_words: int, clamp: bool = True
+) -> list[int]:
+    """Tokens of `prompt` with its `{}` replaced by the normalised words, or by the four bins of the region.
+
+    With words, the sentence is encoded as one string; with a region it is split at the spaces and each word
+    is encoded with a leading space (both as the published datasets do, so that token ids agree).
+    """
+    from ..data.text import normalise_reference
+
+    if question.text is not None:
+        return vocabulary.encode_text(prompt.format(normalise_reference(question.text, max_words)))
+    region = box_tokens(vocabulary, question.region, question.size, clamp)
+    return [t for word in prompt.split() for t in (region if word == "{}" else vocabulary.encode_text(" " + word))]
+
+
+def box_tokens(vocabulary: Vocabulary, box: Box, size: tuple[int, int], clamp: bool = True) -> list[int]:
+    """Four bins of a box in a picture of `size` (width, height); see `Vocabulary.quantize` for `clamp`."""
+    width, height = size
+    return vocabulary.quantize([box[0] / width, box[1] / height, box[2] / width, box[3] / height], clamp)
+
+
+_REGISTRY: dict[str, Callable[..., Task]] = {}
+
+
+def register(task: type[Task]) -> type[Task]:
+    """Class decorator: make a task known under its name."""
+    _REGISTRY[task.name] = task
+    return task
+
+
+def names() -> list[str]:
+    """Names of all tasks."""
+    return sorted(_REGISTRY)
+
+
+def build(name: str, vocabulary: Vocabulary, **options: object) -> Task:
+    """The task called `name`; ValueError with the valid names when there is none."""
+    if name not in _REGISTRY:
+        raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(names())}.")
+    return _REGISTRY[name](vocabulary, **options)
