@@ -1,7 +1,7 @@
 """Search for the best answer under a grammar: greedy, beam and block decoding are one loop.
 
-The arithmetic of the beam is fairseq's (the published weights were measured with it): 2 x beam candidates per step, a
-hypothesis ends when its `</s>` ranks among the best `beam` of them, a sentence when `beam` hypotheses have ended, and the
+The arithmetic of the beam is fairseq's (the published weights were measured with it): 2 x beam candidates per step,
+a hypothesis ends when its `</s>` ranks among the best `beam` of them, a sentence when `beam` hypotheses have ended, the
 score is the sum of log-probabilities divided by length ** length_penalty. Greedy search is a beam of one. A
 block (see `grammar.Block`) is one decoder pass whose positions are each decoded greedily.
 """

@@ -2,8 +2,8 @@
 
 An answer is a chain of rules (box, keypoints, codes, text), each over classes of tokens. The decoder masks its logits
 with what the chain allows, so a malformed answer cannot be produced, and the output projection is computed only
-for tokens that are legal. RefHCM calls the idea location-context restriction; its published code applies it in two places
-only, here every task has it.
+for tokens that are legal. RefHCM calls the idea location-context restriction; its published code applies it in two
+places only, here every task has it.
 
 States are plain tuples: hashable, comparable, cheap to keep per hypothesis.
 """

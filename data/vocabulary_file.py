@@ -1,0 +1,45 @@
+"""A vocabulary as a section of a model folder's `config.json`, and back.
+
+    {"text": "sentencepiece" | "gpt2", "num_codes": 256, "num_bins": 256, "label_codes": 128, "mark_start": 128}
+
+`sentencepiece` wants `text.model` beside the configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import RefHCMError
+from .text import PublishedBpe, SentencePieceText
+from .vocabulary import Vocabulary
+
+TEXT_MODEL = "text.model"
+"""File name of a SentencePiece model in a model folder."""
+
+_NUMBERS = ("num_codes", "num_bins", "label_codes", "mark_start")
+
+PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes": 32, "mark_start": 40}
+"""The section that describes the published checkpoints."""
+
+
+def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabulary:
+    """The vocabulary that `section` describes, its text files taken from `folder`; RefHCMError when it cannot be."""
+    kind = section.get("text")
+    unknown = set(section) - {"text", *_NUMBERS}
+    numbers = {name: section.get(name) for name in _NUMBERS}
+    if unknown or any(type(number) is not int or not 0 <= number <= 1 << 20 for number in numbers.values()):
+        raise RefHCMError(f"The vocabulary section of {folder} must give text and the numbers {', '.join(_NUMBERS)}.")
+    if kind == "sentencepiece":
+        text = SentencePieceText(Path(folder) / TEXT_MODEL)
+    elif kind == "gpt2":
+        text = PublishedBpe(folder)
+    else:
+        raise RefHCMError(f"The vocabulary of {folder} is of kind {kind!r}; known kinds: sentencepiece, gpt2.")
+    return Vocabulary(text, **numbers)  # type: ignore[arg-type]
+
+
+def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, object]:
+    """The section that `load_vocabulary` reads."""
+    kind = "gpt2" if isinstance(vocabulary.text, PublishedBpe) else "sentencepiece"
+    return {"text": kind, **{name: getattr(vocabulary, name) for name in _NUMBERS}}

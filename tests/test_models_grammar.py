@@ -1,0 +1,120 @@
+"""Whatever tokens a decoder picks, a grammar lets only well-formed answers through."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refhcm import tasks
+from refhcm.data.vocabulary import EOS, Vocabulary
+from refhcm.models.decoding import Hypothesis
+from refhcm.models.grammar import BoxRule, KeypointsRule, OpenGrammar, RepeatRule
+
+
+class Letters:
+    """One text piece per character; enough to spell keypoint names."""
+
+    size = 256
+
+    def encode(self, text):
+        return [ord(c) if ord(c) < 256 else -1 for c in text]
+
+    def decode(self, ids):
+        return "".join(chr(i) for i in ids)
+
+
+VOCABULARY = Vocabulary(Letters(), num_codes=128, num_bins=50, label_codes=32, mark_start=40)
+
+
+def walk(grammar, rng):
+    """A random answer: what a decoder with random weights would say."""
+    state, tokens, steps = grammar.start(), [], 0
+    while not grammar.done(state):
+        block = grammar.block(state)
+        if block:
+            tokens += [rng.choice([t for a, b in block.spans for t in range(a, b)]) for _ in block.queries]
+            state = grammar.after_block(state)
+            steps += len(block.queries) + 1
+            continue
+        spans = grammar.legal(state)
+        assert spans and list(spans) == sorted(spans)
+        token = rng.choice([rng.randrange(*span) for span in spans])
+        state = grammar.advance(state, token)
+        tokens.append(token)
+        steps += 1
+    assert steps + 1 <= grammar.longest
+    return tokens[:-1] if tokens[-1] == EOS else tokens
+
+
+@pytest.mark.parametrize("name", tasks.names())
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9), width=st.integers(1, 5000), height=st.integers(1, 5000))
+def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height):
+    task = tasks.build(name, VOCABULARY)
+    tokens = walk(task.grammar(), random.Random(seed))
+    hypothesis = Hypothesis(tokens, [float(t) for t in tokens], [-0.1] * len(tokens), -1.0)
+    reading = task.read(hypothesis, (width, height))
+    assert 0 <= reading.score <= 1
+    if "box" in task.needs:
+        x1, y1, x2, y2 = reading.box
+        assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+    if "keypoints" in task.needs:
+        assert reading.keypoints.shape == (17, 3)
+        absent = reading.keypoints[:, 2] == 0
+        assert (reading.keypoints[absent] == 0).all()
+        assert (reading.keypoints[:, 0] <= width).all() and (reading.keypoints[:, 1] <= height).all()
+    if "codes" in task.needs:
+        assert len(reading.codes) == 48 and all(0 <= c < 32 for c in reading.codes)
+    if "captions" in task.needs:
+        assert isinstance(reading.caption, str)
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_illegal_tokens_are_refused(name):
+    grammar = tasks.build(name, VOCABULARY).grammar()
+    with pytest.raises(ValueError, match="not allowed"):
+        grammar.advance(grammar.start(), VOCABULARY.mask)
+
+
+def test_a_box_has_an_inside():
+    rule = BoxRule((10, 20))
+    state = rule.start()
+    for token in (18, 12):
+        state = rule.advance(state, token)
+    assert rule.legal(state) == ((19, 20),)
+    assert rule.legal(rule.advance(state, 19)) == ((13, 20),)
+
+
+def test_keypoint_names_cannot_come_twice_or_out_of_order():
+    rule = KeypointsRule(((5,), (6, 7), (6, 8)), (100, 200))
+    state = rule.start()
+    for token in (6, 7, 150, 160):
+        state = rule.advance(state, token)
+    assert rule.legal(state) == ((6, 7),) and rule.may_end(state)
+    state = rule.advance(state, 6)
+    assert rule.legal(state) == ((8, 9),) and not rule.may_end(state)
+
+
+def test_ambiguous_keypoint_names_are_refused():
+    with pytest.raises(ValueError, match="distinct"):
+        KeypointsRule(((5,), (5, 7)), (100, 200))
+
+
+def test_open_grammar_ends_only_with_eos():
+    grammar = OpenGrammar(((0, 50),), longest=9)
+    state = grammar.advance(grammar.start(), 30)
+    assert not grammar.done(state)
+    assert grammar.done(grammar.advance(state, EOS))
+
+
+def test_unknown_task_names_the_known_ones():
+    with pytest.raises(ValueError, match="rec.*rkpt"):
+        tasks.build("nonsense", VOCABULARY)
+
+
+def test_repeat_rule_has_its_bounds():
+    rule = RepeatRule(((4, 9),), 2, 3)
+    state = rule.advance(rule.advance(rule.start(), 4), 5)
+    assert rule.may_end(state) and not rule.may_end(1)
+    assert rule.legal(rule.advance(state, 4)) == ()
