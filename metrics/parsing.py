@@ -1,0 +1,108 @@
+"""Part maps: all from one confusion matrix (rows truth, columns prediction), added up over the whole set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NUM_CLASSES = 20
+
+
+def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int = NUM_CLASSES) -> np.ndarray:
+    """Count pixels per (true class, predicted class): int64 [classes, classes].
+
+    Pixels whose truth lies outside 0..classes-1 (-1 or 255: ignored) are left out. A prediction outside
+    that range counts as background; it would otherwise slip into a neighbouring row of the matrix.
+    """
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"part maps differ in size: {predicted.shape} and, true, {truth.shape}; resize one")
+    counted = (truth >= 0) & (truth < classes)
+    rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    columns[(columns < 0) | (columns >= classes)] = 0
+    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
+
+
+def class_iou(matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union per class: float64 [classes], nan for a class that neither side has."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    hits = matrix.diagonal()
+    return _ratio(hits, matrix.sum(axis=0) + matrix.sum(axis=1) - hits)
+
+
+def mean_iou(matrix: np.ndarray, background: bool = True) -> float:
+    """Mean intersection over union of the classes that the truth or the prediction has; nan if none."""
+    return _mean(class_iou(matrix)[0 if background else 1 :])
+
+
+def pixel_accuracy(matrix: np.ndarray) -> float:
+    """Share of the counted pixels whose class is right."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return float(matrix.trace() / matrix.sum()) if matrix.sum() else float("nan")
+
+
+def mean_accuracy(matrix: np.ndarray, background: bool = True) -> float:
+    """Mean over the classes of the truth of the share of their pixels that was found (recall)."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return _mean(_ratio(matrix.diagonal(), matrix.sum(axis=1))[0 if background else 1 :])
+
+
+def mean_precision(matrix: np.ndarray, background: bool = True) -> float:
+    """Mean over the predicted classes of the share of their pixels that is right.
+
+    The published evaluation prints this number under the name of mean accuracy.
+    """
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return _mean(_ratio(matrix.diagonal(), matrix.sum(axis=0))[0 if background else 1 :])
+
+
+class ParsingMeter:
+    """Adds up the confusion of any number of part maps."""
+
+    def __init__(self, classes: int = NUM_CLASSES) -> None:
+        self.classes = classes
+        self.matrix = np.zeros((classes, classes), dtype=np.int64)
+        self._person_iou: list[float] = []
+
+    def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
+        """One map and its truth, integer [H, W] of equal size; None for no answer (all background)."""
+        truth = np.asarray(truth)
+        matrix = confusion(np.zeros_like(truth) if predicted is None else predicted, truth, self.classes)
+        self.matrix += matrix
+        self._person_iou.append(mean_iou(matrix))
+
+    def merge(self, other: ParsingMeter) -> None:
+        """Take in what another process collected."""
+        if other.classes != self.classes:
+            raise ValueError(f"cannot merge part maps of {other.classes} classes into {self.classes}")
+        self.matrix += other.matrix
+        self._person_iou += other._person_iou
+
+    def result(self) -> dict[str, float]:
+        """Fractions: `miou` over the whole set (the published rule), `miou_foreground` without background,
+        `miou_person` (mean over maps), `pixel_accuracy`, `mean_accuracy`, `mean_precision`; `classes` that
+        occur and `samples`.
+        """
+        count = len(self._person_iou)
+        if not self.matrix.any():
+            return {"samples": float(count)}
+        values = {
+            "miou": mean_iou(self.matrix),
+            "miou_foreground": mean_iou(self.matrix, background=False),
+            "miou_person": _mean(np.array(self._person_iou)),
+            "pixel_accuracy": pixel_accuracy(self.matrix),
+            "mean_accuracy": mean_accuracy(self.matrix),
+            "mean_precision": mean_precision(self.matrix),
+            "classes": float((~np.isnan(class_iou(self.matrix))).sum()),
+        }
+        return {
+            **{name: value for name, value in values.items() if not np.isnan(value)},
+            "samples": float(count),
+        }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else float("nan")
