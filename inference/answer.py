@@ -1,0 +1,157 @@
+"""The typed answer about one person, in the photo's own pixels."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.annotation import KEYPOINT_NAMES, PART_NAMES, Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COORDINATE_DECIMALS = 2
+"""Digits behind the point of pixel coordinates in JSON: finer than any bin of any size of picture we accept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the model says about the person that the words or the region point at.
+
+    Fields that were not asked for, and all of them when nobody fits, are None. All coordinates are continuous pixels of
+    the picture as it was given (after its EXIF turn): the top-left pixel covers [0, 0, 1, 1].
+    """
+
+    size: tuple[int, int]
+    """Width and height of the picture in pixels."""
+    text: str | None = None
+    """The words that were asked with."""
+    region: Box | None = None
+    """The region that was asked with, x1, y1, x2, y2."""
+    present: bool = True
+    """Whether the model found somebody who fits."""
+    score: float = 0.0
+    """How sure the model is of its answer, 0 to 1."""
+    box: Box | None = None
+    """x1, y1, x2, y2."""
+    keypoints: np.ndarray | None = None
+    """float32 (17, 3): x, y, score in COCO order; an absent keypoint is 0, 0, 0 and is never drawn."""
+    parsing: np.ndarray | None = None
+    """uint8 (H, W): CIHP classes 0 to 19 (`refhcm.data.annotation.PART_NAMES`)."""
+    caption: str | None = None
+    """One sentence that describes the person."""
+
+    def __post_init__(self) -> None:
+        width, height = self.size
+        if self.keypoints is not None and self.keypoints.shape != (len(KEYPOINT_NAMES), 3):
+            raise ValueError(f"Keypoints must have the shape (17, 3), not {self.keypoints.shape}.")
+        if self.parsing is not None and self.parsing.shape != (height, width):
+            raise ValueError(f"A part map of shape {self.parsing.shape} does not fit a {width} x {height} picture.")
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """Where the person is, bool (H, W): every pixel that the part map gives to a part."""
+        return None if self.parsing is None else self.parsing > 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that the part map holds, in the order of their classes; empty without a map."""
+        if self.parsing is None:
+            return ()
+        return tuple(PART_NAMES[c] for c in np.unique(self.parsing) if 0 < c < len(PART_NAMES))
+
+    def draw(self, image: Any, panel: bool = True) -> Image:
+        """The picture with this answer drawn on it, RGB.
+
+        `image` is the picture that was asked about, in any form that the predictor takes. With `panel`, a small picture
+        is enlarged to be readable and a strip below it holds question, caption and legend; without, the result has the
+        size of the picture and only box, skeleton and parts are drawn.
+        """
+        from .draw import draw_answer
+
+        return draw_answer(image, self, panel=panel)
+
+    def to_dict(self, parsing_file: str | None = None) -> dict[str, Any]:
+        """A dictionary of plain numbers, strings and lists, ready for JSON (no NaN).
+
+        `parsing` is None without a part map, `parsing_file` when it is given (where the map was saved), and otherwise
+        one COCO run-length mask per part: {"hair": {"size": [H, W], "counts": "..."}, ...}.
+        """
+        return {
+            "text": self.text,
+            "region": _rounded(self.region),
+            "size": [int(side) for side in self.size],
+            "present": bool(self.present),
+            "score": _number(self.score, 4),
+            "box": _rounded(self.box),
+            "keypoints": None if self.keypoints is None else [_keypoint(point) for point in self.keypoints],
+            "caption": self.caption,
+            "parsing": None if self.parsing is None else parsing_file or _run_lengths(self.parsing),
+        }
+
+    def to_json(self, parsing_file: str | None = None, indent: int | None = None) -> str:
+        """`to_dict` as JSON text (strict JSON: never NaN or Infinity)."""
+        return json.dumps(self.to_dict(parsing_file), allow_nan=False, indent=indent)
+
+    def save(self, folder: str | Path, stem: str, image: Any = None) -> list[Path]:
+        """Write `stem.json`, with a part map `stem_parts.png`, and with `image` the drawing `stem.png`.
+
+        The folder is made when it is missing. Returns the paths that were written, the JSON file first.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / f"{stem}.json"]
+        parts = folder / f"{stem}_parts.png"
+        if self.parsing is not None:
+            written.append(self.save_parsing(parts))
+        if image is not None:
+            written.append(folder / f"{stem}.png")
+            self.draw(image).save(written[-1])
+        written[0].write_text(self.to_json(parts.name, indent=1) + "\n", encoding="utf-8")
+        return written
+
+    def save_parsing(self, path: str | Path) -> Path:
+        """Write the part map as a grey PNG whose pixel values are the classes; ValueError when there is no map."""
+        from PIL import Image
+
+        if self.parsing is None:
+            raise ValueError("This answer has no part map to save: ask for 'parsing'.")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(self.parsing, dtype=np.uint8)).save(path, format="PNG")
+        return path
+
+
+def _number(value: float, digits: int) -> float:
+    """A rounded Python float; what is not finite becomes 0, which JSON can hold and which means "not sure at all"."""
+    value = float(value)
+    return round(value, digits) if math.isfinite(value) else 0.0
+
+
+def _rounded(box: Box | None) -> list[float] | None:
+    return None if box is None else [_number(value, COORDINATE_DECIMALS) for value in box]
+
+
+def _keypoint(point: np.ndarray) -> list[float]:
+    x, y, score = (float(value) for value in point)
+    if not (score > 0 and math.isfinite(x) and math.isfinite(y)):
+        return [0.0, 0.0, 0.0]
+    return [_number(x, COORDINATE_DECIMALS), _number(y, COORDINATE_DECIMALS), _number(score, 4)]
+
+
+def _run_lengths(parsing: np.ndarray) -> dict[str, dict[str, Any]]:
+    """One compressed COCO run-length mask per part that occurs (pycocotools reads them back)."""
+    from pycocotools import mask as coco
+
+    masks = {}
+    for part in np.unique(parsing):
+        if 0 < part < len(PART_NAMES):
+            code = coco.encode(np.asfortranarray(parsing == part, dtype=np.uint8))
+            size = [int(side) for side in code["size"]]
+            masks[PART_NAMES[part]] = {"size": size, "counts": code["counts"].decode("ascii")}
+    return masks
