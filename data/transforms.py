@@ -1,0 +1,207 @@
+"""Changes that picture, words and labels take part in together: mirror, crop, colour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from .annotation import KEYPOINT_NAMES, PART_NAMES, Annotation, Box, Question
+
+Pair = tuple[Question, Annotation]
+"""A question and its right answer."""
+
+
+def _other_side(name: str) -> str:
+    return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
+
+
+FLIPPED_KEYPOINTS = tuple(KEYPOINT_NAMES.index(_other_side(name)) for name in KEYPOINT_NAMES)
+"""Where each keypoint of a mirrored person comes from: 0 2 1 4 3 6 5 ..."""
+FLIPPED_PARTS = np.arange(256, dtype=np.uint8)
+"""Class of a part map -> its class in the mirror; 255 (ignore) stays."""
+FLIPPED_PARTS[: len(PART_NAMES)] = [PART_NAMES.index(_other_side(name)) for name in PART_NAMES]
+
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?=$|[^a-z]|most|ward|side|hand|er\b|y\b|ie\b)", re.IGNORECASE)
+_SHORT_SIDE = re.compile(r"(?<![a-z0-9'])(lft|rt|rght|l|r)(?![a-z0-9'])", re.IGNORECASE)
+_SHORT = {"lft": "rt", "rt": "lft", "rght": "lft", "l": "r", "r": "l"}
+_EXACTLY = re.compile(
+    r"right\s+(?:behind|next|in front|above|below|beneath|under|beside|by|before|after|between|there|here)\b",
+    re.IGNORECASE,
+)
+"""Here "right" means exactly, not a side."""
+
+
+def swap_sides(text: str) -> str:
+    """Words with left and right exchanged, capitals kept, also inside "leftmost" or "left_eye", and for
+    "lft", "rt".
+
+    "bright", "upright" and "right behind" are left alone.
+    """
+    exact = [match.start() for match in _EXACTLY.finditer(text)]
+
+    def swapped(match: re.Match) -> str:
+        if match.start() in exact:
+            return match[0]
+        return _with_case(match[0], "right" if match[0].lower() == "left" else "left")
+
+    text = _SIDE.sub(swapped, text)
+    return _SHORT_SIDE.sub(lambda match: _with_case(match[0], _SHORT[match[0].lower()]), text)
+
+
+def _with_case(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
+
+
+def flip(pair: Pair) -> Pair:
+    """A question and its answer for the mirrored picture.
+
+    Boxes go to (W - x2, W - x1). Keypoints are COCO's pixel indices, so x goes to W - 1 - x, and left and
+    right joints and part classes change places. Codes become None: a part map must be written anew to have
+    codes again.
+    """
+    question, answer = pair
+    width = question.size[0]
+    keypoints = parts = None
+    if answer.keypoints is not None:
+        keypoints = answer.keypoints[list(FLIPPED_KEYPOINTS)].copy()
+        keypoints[:, 0] = np.where(keypoints[:, 2] > 0, width - 1 - keypoints[:, 0], 0)
+    if answer.parts is not None:
+        parts = FLIPPED_PARTS[answer.parts[:, ::-1]]
+    return (
+        replace(
+            question,
+            text=None if question.text is None else swap_sides(question.text),
+            region=_flip_box(question.region, width),
+        ),
+        replace(
+            answer,
+            box=_flip_box(answer.box, width),
+            keypoints=keypoints,
+            codes=None,
+            parts=parts,
+            captions=tuple(swap_sides(caption) for caption in answer.captions),
+        ),
+    )
+
+
+def _flip_box(box: Box | None, width: int) -> Box | None:
+    return None if box is None else (width - box[2], box[1], width - box[0], box[3])
+
+
+def crop(pair: Pair, frame: tuple[int, int], window: tuple[int, int, int, int]) -> Pair:
+    """A question and its answer for a window of the picture.
+
+    `frame` is the (width, height) at which the picture was decoded (labels may be in a larger one), `window`
+    is left, top, width, height in pixels of the frame, which become the pixels of the new picture. Boxes are
+    cut at its edges; keypoints outside become unlabelled. Codes are kept: they describe the person's own box.
+    """
+    question, answer = pair
+    left, top, width, height = window
+    scale = np.array([frame[0] / question.size[0], frame[1] / question.size[1]])
+    corner = np.array([left, top])
+
+    def inside(box: Box | None) -> Box | None:
+        if box is None:
+            return None
+        places = (np.array(box).reshape(2, 2) * scale - corner).clip(0, [width, height])
+        return tuple(places.ravel().tolist())
+
+    keypoints = parts = None
+    if answer.keypoints is not None:
+        keypoints = answer.keypoints.copy()
+        keypoints[:, :2] = keypoints[:, :2] * scale - corner
+        outside = np.any((keypoints[:, :2] < 0) | (keypoints[:, :2] > [width, height]), axis=1)
+        keypoints[outside | (keypoints[:, 2] == 0)] = 0
+    if answer.parts is not None:
+        rows = ((np.arange(height) + top + 0.5) / scale[1]).astype(int)
+        columns = ((np.arange(width) + left + 0.5) / scale[0]).astype(int)
+        parts = answer.parts[rows][:, columns]
+    size = (width, height)
+    return (
+        replace(question, size=size, region=inside(question.region)),
+        replace(answer, size=size, box=inside(answer.box), keypoints=keypoints, parts=parts),
+    )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes for training; all off by default.
+
+    `flip` is the chance of mirroring. With `zoom` below 1 each side of the picture is cut to a random share
+    of at least `zoom`, never through the box or the keypoints of a person that is asked for. `colour` is the
+    greatest relative change of brightness, contrast and saturation.
+    """
+
+    flip: float = 0.0
+    zoom: float = 1.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.flip <= 1 and 0 < self.zoom <= 1 and 0 <= self.colour < 1):
+            raise ValueError(
+                "Augmentation: flip is a chance (0 to 1), zoom a share (above 0 to 1), colour 0 to below 1."
+            )
+
+    def __call__(
+        self, pairs: Sequence[Pair], image: Image.Image, random: np.random.Generator, flippable: bool = True
+    ) -> tuple[list[Pair], Image.Image]:
+        """Mirror and crop (colour comes after resampling: `jitter`). `flippable` forbids mirroring when
+        False."""
+        pairs = list(pairs)
+        if self.flip and flippable and random.random() < self.flip:
+            pairs, image = [flip(pair) for pair in pairs], image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.zoom < 1:
+            window = self._window(pairs, image.size, random)
+            pairs = [crop(pair, image.size, window) for pair in pairs]
+            left, top, width, height = window
+            image = image.crop((left, top, left + width, top + height))
+        return pairs, image
+
+    def _window(
+        self, pairs: Sequence[Pair], frame: tuple[int, int], random: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        """Left, top, width, height in pixels of the frame."""
+        begins, lengths = [], []
+        for axis, full in enumerate(frame):
+            low, high = _extent(pairs, axis)
+            low, high = max(0, int(np.floor(low * full))), min(full, int(np.ceil(high * full)))
+            length = max(round(full * random.uniform(self.zoom, 1)), high - low, 1)
+            begin = int(random.integers(max(0, high - length), min(low, full - length) + 1))
+            begins.append(begin)
+            lengths.append(length)
+        return (*begins, *lengths)
+
+
+def _extent(pairs: Sequence[Pair], axis: int) -> tuple[float, float]:
+    """From where to where the persons reach along an axis, as fractions of the side, within 0 .. 1."""
+    places: list[float] = []
+    for question, answer in pairs:
+        side = question.size[axis]
+        for box in (answer.box, question.region):
+            places += [] if box is None else [box[axis] / side, box[axis + 2] / side]
+        if answer.keypoints is not None:
+            places += (answer.keypoints[answer.keypoints[:, 2] > 0, axis] / side).tolist()
+    return (min(max(min(places, default=0.5), 0), 1), max(min(max(places, default=0.5), 1), 0))
+
+
+_GREY = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601 luma."""
+
+
+def jitter(image: Image.Image, random: np.random.Generator, strength: float) -> Image.Image:
+    """An RGB picture with brightness, contrast (about middle grey) and saturation each changed by up to
+    `strength`."""
+    if not strength:
+        return image
+    brightness, contrast, saturation = 1 + random.uniform(-strength, strength, 3)
+    mix = saturation * np.eye(3) + (1 - saturation) * _GREY  # rows give the new red, green, blue
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = brightness * contrast * mix
+    matrix[:, 3] = 127.5 * (1 - contrast)
+    return image.convert("RGB", tuple(matrix.ravel()))
