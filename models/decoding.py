@@ -275,7 +275,7 @@ class _Search:
         group.nodes, group.states, group.scores = nodes, states, scores
         index = torch.tensor(parents, device=device)
         if parents != list(range(before)):
-            group.cache.take(index, group.beam)
+            group.cache.take(index)
             group.inputs = group.inputs[index]
         group.inputs = torch.cat([group.inputs, torch.tensor(tokens, device=device)[:, None]], dim=1)
         group.step += 1
@@ -317,7 +317,7 @@ class _Search:
         group.sentences = [group.sentences[e] for e in live]
         group.nodes = [group.nodes[r] for r in rows]
         group.states = [group.states[r] for r in rows]
-        group.cache.take(index, beam)
+        group.cache.take(index)
         group.scores, group.inputs = group.scores[index], group.inputs[index]
 
     def _decode_block(self, group: _Group) -> None:

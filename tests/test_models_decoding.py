@@ -1,0 +1,163 @@
+"""Search gives the published token ids and scores; batched equals single; block equals the published block."""
+
+import functools
+
+import pytest
+import torch
+
+from refhcm.data.vocabulary import EOS, PAD
+from refhcm.models.decoding import Settings, generate
+from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, OpenGrammar, RepeatRule
+
+from golden_data import golden_batch, golden_json, golden_model
+
+CASES = {case["name"]: case for case in golden_json("model/decodes")["cases"]}
+
+
+@functools.cache
+def memory(batch, source="src_tokens"):
+    data, model = golden_batch(batch), golden_model()
+    with torch.inference_mode():
+        features = model.image_features(data["patch_images"])
+        return model.encode(data[source], features, data["patch_masks"])
+
+
+def spans(case):
+    """What the published constraint leaves: everything, or the special tokens and one range."""
+    size = golden_json("model/config")["vocab_size"]
+    limits = case["settings"]["constraint_range"]
+    if limits is None:
+        return ((0, size),)
+    start, stop = (int(number) for number in limits.split(","))
+    return ((0, 4), (start, stop))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_search_gives_the_published_answers(name):
+    case = CASES[name]
+    wanted, s = case["hypotheses"], case["settings"]
+    state = memory(case["batch"], case["source"])
+    words = golden_batch(case["batch"])[case["source"]].shape[1]
+    longest = int(s["max_len_a"] * words + s["max_len_b"])
+    prefix = case["prefix_tokens"]
+    settings = Settings(
+        length_penalty=s["lenpen"] if s["normalize_scores"] else 0.0,
+        min_length=s["min_len"],
+        max_length=longest,
+        temperature=s["temperature"],
+        unk_penalty=s["unkpen"],
+        no_repeat_ngram=s["no_repeat_ngram_size"],
+        prefix=None if prefix is None else torch.tensor(prefix),
+    )
+    found = generate(golden_model(), state, OpenGrammar(spans(case), longest + 2), s["beam"], settings)
+    for row, stable in enumerate(case["stable"]):
+        assert len(found[row]) == len(wanted[row])
+        for ours, theirs in zip(found[row], wanted[row], strict=True):
+            if stable:
+                assert [*ours.tokens, EOS] == theirs["tokens"]
+                torch.testing.assert_close(
+                    torch.tensor(ours.logprobs), torch.tensor(theirs["positional_scores"]), atol=1e-3, rtol=0
+                )
+            assert ours.score == pytest.approx(theirs["score"], abs=1e-3)
+
+
+def test_block_gives_the_published_codes():
+    case, config = golden_json("model/decodes")["qpg"], golden_json("model/config")
+    code, bins = config["code_0"], (config["bin_0"], config["vocab_size"])
+    queries = tuple(range(code + 42, code + 90))
+    block = Block(code + 40, queries, code + 41, ((code, config["bin_0"]),), end_seen=True)
+    grammar = Grammar([RepeatRule((bins,), 4, 4), BlockRule(block)])
+    found = generate(golden_model(), memory(case["batch"], case["source"]), grammar)
+    for (best,), wanted, stable in zip(found, case["results"], case["stable"], strict=True):
+        if stable:
+            assert [t - bins[0] for t in best.tokens[:4]] == wanted["bins"]
+            assert [t - code for t in best.tokens[5:]] == wanted["codes"]
+
+
+def grammars():
+    config = golden_json("model/config")
+    code, bins = config["code_0"], (config["bin_0"], config["vocab_size"])
+    names = tuple((300 + i, 400, 500 + i) for i in range(5))
+    block = BlockRule(Block(code + 40, tuple(range(code + 42, code + 90)), code + 41, ((code, code + 32),)))
+    box, points = BoxRule(bins), KeypointsRule(names, bins)
+    yield "box", Grammar([box], bins)
+    yield "keypoints", Grammar([box, points], bins)
+    yield "block", Grammar([box, block], bins)
+    yield "block then keypoints", Grammar([box, block, points], bins)
+    yield "keypoints then block", Grammar([box, points, block], bins)
+    yield "text", Grammar([RepeatRule(((4, 5000),), 1, 12)])
+
+
+GRAMMARS = dict(grammars())
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_batched_equals_single(name, beam):
+    state, grammar, model = memory("b"), GRAMMARS[name], golden_model()
+    together = generate(model, state, grammar, beam)
+    for row, hypotheses in enumerate(together):
+        alone = generate(model, state.select(torch.tensor([row])), grammar, beam)[0]
+        assert [h.tokens for h in hypotheses] == [h.tokens for h in alone]
+        torch.testing.assert_close(
+            torch.tensor([h.score for h in hypotheses]), torch.tensor([h.score for h in alone]), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_greedy_equals_teacher_forcing(name):
+    """Each token is the best legal one after the tokens before it, computed without any cache."""
+    model, grammar, data = golden_model(), GRAMMARS[name], golden_batch("b")
+    state = memory("b")
+    for row, (best,) in enumerate(generate(model, state, grammar)):
+        inputs, wanted, blocks = replay(grammar, best.tokens)
+        with torch.inference_mode():
+            features = model.decoder(
+                torch.tensor([inputs]), state.select(torch.tensor([row])), torch.tensor([blocks or [[-1, -1]]])
+            )[0]
+            for position, (token, legal) in wanted.items():
+                logits = model.logits(features[position], legal)
+                ids = torch.cat([torch.arange(a, b) for a, b in legal])
+                assert ids[logits.argmax()] == token, (name, position)
+    assert data["src_tokens"].shape[0] == len(state.states)
+
+
+def replay(grammar, tokens):
+    """Decoder inputs of an answer, what was chosen where among what, and its blocks."""
+    inputs, wanted, blocks, state = [0], {}, [], grammar.start()
+    tokens = list(tokens)
+    while tokens:
+        block = grammar.block(state)
+        if block:
+            blocks.append([len(inputs), len(inputs) + len(block.queries) - 1])
+            for query in block.queries:
+                wanted[len(inputs)] = (tokens.pop(0), block.spans)
+                inputs.append(query)
+            inputs.append(block.end)
+            state = grammar.after_block(state)
+            continue
+        token = tokens.pop(0)
+        wanted[len(inputs) - 1] = (token, grammar.legal(state))
+        inputs.append(token)
+        state = grammar.advance(state, token)
+    return inputs, wanted, blocks
+
+
+def test_values_lie_near_their_bins():
+    config = golden_json("model/config")
+    half = round(0.012 * config["num_bins"])
+    for (best,) in generate(golden_model(), memory("a"), GRAMMARS["box"]):
+        assert all(abs(v - t) <= half for v, t in zip(best.values, best.tokens, strict=True))
+        assert best.values != [float(t) for t in best.tokens]
+        assert 0 < best.confidence() <= 1
+
+
+def test_a_beam_below_one_is_refused():
+    with pytest.raises(ValueError, match="beam"):
+        generate(golden_model(), memory("a"), GRAMMARS["box"], beam=0)
+
+
+def test_pad_is_never_said():
+    grammar = OpenGrammar(((0, 5000),), 30)
+    for hypotheses in generate(golden_model(), memory("a"), grammar, 2, Settings(max_length=20)):
+        assert all(PAD not in h.tokens for h in hypotheses)
