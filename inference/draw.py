@@ -72,7 +72,7 @@ def _unit(size: tuple[int, int]) -> float:
     return float(np.clip(np.sqrt(size[0] * size[1]) / 700, 0.6, 8.0))
 
 
-# -- parts ------------------------------------------------------------------------------------------------------------
+# -- parts ---------------------------------------------------------------------------------------------------
 def _paint_parts(picture: Image.Image, parsing: np.ndarray) -> Image.Image:
     """Tint every part with its colour and trace the borders between parts."""
     occupied = np.argwhere(parsing > 0)
@@ -109,7 +109,7 @@ def _borders(labels: np.ndarray, thickness: int) -> np.ndarray:
     return border & (labels > 0)
 
 
-# -- box and skeleton -------------------------------------------------------------------------------------------------
+# -- box and skeleton ----------------------------------------------------------------------------------------
 @dataclass
 class _Pen:
     """Draws strokes given in pixels of the shown picture on a layer that may be larger, for smooth edges."""
@@ -203,7 +203,7 @@ def _paint_score(draw: ImageDraw.ImageDraw, answer: Answer, scale: float, unit: 
     draw.text((x + width / 2, y + height / 2), text, EDGE_COLOUR, font, anchor="mm")
 
 
-# -- panel ------------------------------------------------------------------------------------------------------------
+# -- panel ---------------------------------------------------------------------------------------------------
 def _add_panel(picture: Image.Image, answer: Answer) -> Image.Image:
     """Put the picture on a sheet with a strip below it: the question and its verdict, the caption, the legend."""
     width = max(picture.width, PANEL_WIDTH)

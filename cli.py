@@ -1,0 +1,264 @@
+"""The `refhcm` command: reading of arguments, one small function per subcommand.
+
+Exit codes: 0 done, 1 something could not be answered (one sentence on stderr says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from . import __version__
+from .errors import RefHCMError
+
+if TYPE_CHECKING:
+    from .inference.answer import Answer
+    from .inference.predictor import RefHCMPredictor
+
+SAMPLES = Path(__file__).resolve().parent / "dataset" / "samples"
+EXTRAS = {
+    "fairseq": "training", "tokenizers": "published checkpoints", "gradio": "web page",
+    "transformers": "Hugging Face hub", "moderngl": "3-D scenes",
+}  # fmt: skip
+"""Optional library -> what it is for."""
+
+
+class UsageError(RefHCMError):
+    """The command was called in a way that makes no sense."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence in place of the whole usage text."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (default: those of the process) and return its exit code."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("refhcm: interrupted", file=sys.stderr)
+        return 130
+    except (RefHCMError, OSError) as error:
+        print(f"refhcm: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command; a subcommand is one function `_add_...` here and one `run_...` below."""
+    parser = _Parser(prog="refhcm", description="Referring human perception: a photo and words in, a person out.")
+    parser.add_argument("--version", action="version", version=f"refhcm {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_predict(commands)
+    _add_demo(commands)
+    _add_convert(commands)
+    commands.add_parser("doctor", help="say what is installed and what works here").set_defaults(run=run_doctor)
+    commands.add_parser("version", help="print the version").set_defaults(run=run_version)
+    return parser
+
+
+# -- predict -------------------------------------------------------------------------------------------------
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "predict", help="answer one question about a picture, or a file of questions",
+        description="One question: IMAGE and --text or --region. Many: --requests, --images and --answers.",
+    )  # fmt: skip
+    _add_question(parser)
+    parser.add_argument("--out", metavar="DIR", help="write annotated pictures, part maps and JSON into this folder")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    many = parser.add_argument_group("many questions")
+    many.add_argument("--requests", metavar="IN.jsonl", help='lines like {"image": "a.jpg", "text": "the man in red"}')
+    many.add_argument("--images", metavar="DIR", help="the folder that image names refer to")
+    many.add_argument("--answers", metavar="OUT.jsonl", help="one line per request, in the same order")
+    many.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions at a time (default 8)")
+    parser.set_defaults(run=run_predict)
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say what is asked, and of which model."""
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
+    parser.add_argument("--text", metavar="WORDS", help="words that point at one person")
+    parser.add_argument("--region", nargs=4, type=float, metavar=("X1", "Y1", "X2", "Y2"), help="a box in pixels")
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="any of box, keypoints, parsing, caption (default: all)"
+    )
+    parser.add_argument("--model", default="compact", metavar="PATH", help="a model folder (default: the bundled one)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    parser.add_argument("--beam", type=int, default=1, metavar="N", help="width of the search (default 1: greedy)")
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """`refhcm predict`."""
+    if arguments.requests or arguments.answers or arguments.images:
+        return _predict_many(arguments)
+    if arguments.image is None:
+        raise UsageError("No picture was given: refhcm predict IMAGE --text WORDS, or --requests for many.")
+    options = _options(arguments)
+    answer = _load(arguments)(arguments.image, arguments.text, region=arguments.region, **options)
+    written = _save(answer, arguments.image, arguments.out) if arguments.out else []
+    print(answer.to_json() if arguments.json else _summary(answer, arguments.image, written))
+    return 0
+
+
+def _predict_many(arguments: argparse.Namespace) -> int:
+    from .inference.batch import read_requests, run_requests
+
+    needed = {"--requests": arguments.requests, "--images": arguments.images, "--answers": arguments.answers}
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        raise UsageError(f"{' and '.join(missing)} missing: many questions need {', '.join(needed)}.")
+    if arguments.image or arguments.text or arguments.region or arguments.json:
+        raise UsageError("IMAGE, --text, --region and --json are for one question: leave them out with --requests.")
+    if arguments.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, not {arguments.batch_size}.")
+    answers = Path(arguments.answers)
+    if answers.resolve() == Path(arguments.requests).resolve():
+        raise UsageError("--answers would overwrite --requests: name another file.")
+    files = arguments.out or answers.with_name(answers.stem + "_files")
+    options = _options(arguments)
+    try:
+        requests = read_requests(arguments.requests, arguments.images)
+    except RefHCMError as error:
+        raise UsageError(str(error)) from error
+    failed = run_requests(
+        _load(arguments),
+        requests,
+        answers,
+        files,
+        batch_size=arguments.batch_size,
+        draw=bool(arguments.out),
+        **options,
+    )
+    if failed:
+        print(f"refhcm: {failed} of {len(requests)} requests failed; {answers} says why.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+# -- demo ----------------------------------------------------------------------------------------------------
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo", help="box, keypoints, parts and caption with one instruction, drawn on the picture",
+        description="Without IMAGE: go through the bundled samples.",
+    )  # fmt: skip
+    _add_question(parser)
+    parser.add_argument("--out", default="out", metavar="DIR", help="where to write (default: out)")
+    parser.set_defaults(run=run_demo)
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """`refhcm demo`: the one-instruction form, on one picture or on the bundled samples."""
+    from .inference.batch import read_requests
+
+    options = _options(arguments)
+    if arguments.image is not None:
+        asked = [(arguments.image, arguments.text, arguments.region)]
+    elif arguments.text or arguments.region:
+        raise UsageError("No picture was given: name one, or leave --text and --region out to see the samples.")
+    else:
+        requests = read_requests(SAMPLES / "requests.jsonl", SAMPLES)
+        asked = [(r.picture, r.fields.get("text"), r.fields.get("region")) for r in requests if r.picture]
+    model = _load(arguments)
+    for number, (image, text, region) in enumerate(asked, 1):
+        answer = model(image, text, region=region, **options)
+        written = _save(answer, image, arguments.out, f"_{number}" if len(asked) > 1 else "")
+        print(_summary(answer, image, written))
+    return 0
+
+
+# -- small commands ------------------------------------------------------------------------------------------
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert-checkpoint", help="make a model folder of a published .pt file",
+        description="Reads the file without executing anything in it and writes config.json and model.safetensors.",
+    )  # fmt: skip
+    parser.add_argument("checkpoint", metavar="FILE.pt", help="a published OFA or RefHCM checkpoint")
+    parser.add_argument("folder", metavar="FOLDER", help="where the model folder is made")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(arguments: argparse.Namespace) -> int:
+    """`refhcm convert-checkpoint`."""
+    from .models.checkpoint import convert_published
+
+    convert_published(arguments.checkpoint, arguments.folder)
+    print(f"{arguments.folder} is ready: refhcm predict IMAGE --text WORDS --model {arguments.folder}")
+    return 0
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """`refhcm doctor`: 0 when the bundled model answers here."""
+    print(f"refhcm   {__version__}, Python {platform.python_version()} on {platform.platform()}")
+    for library, purpose in EXTRAS.items():
+        found = importlib.util.find_spec(library) is not None
+        print(f"{library:13}{importlib.metadata.version(library) if found else 'not installed':15} {purpose}")
+    import torch
+
+    from .inference.load import load
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (the processor is used)"
+    print(f"torch        {torch.__version__:15} GPU: {device}")
+    model = load()
+    count = sum(parameter.numel() for parameter in model.model.parameters())
+    print(f"The bundled model loads: {count:,} parameters on {model.device}.")
+    return 0
+
+
+def run_version(arguments: argparse.Namespace) -> int:
+    """`refhcm version`."""
+    print(__version__)
+    return 0
+
+
+# -- shared --------------------------------------------------------------------------------------------------
+def _options(arguments: argparse.Namespace) -> dict[str, object]:
+    """Tasks and beam, checked before a model is loaded."""
+    from .inference.asking import TASKS, check_beam, check_tasks
+
+    try:
+        return {"tasks": check_tasks(",".join(arguments.tasks or TASKS)), "beam": check_beam(arguments.beam)}
+    except RefHCMError as error:
+        raise UsageError(str(error)) from error
+
+
+def _load(arguments: argparse.Namespace) -> RefHCMPredictor:
+    from .inference.load import load
+
+    return load(arguments.model, arguments.device)
+
+
+def _save(answer: Answer, image: str | Path, folder: str, suffix: str = "") -> list[Path]:
+    """Write the answer's files; their names differ from the picture's, so that it cannot be overwritten."""
+    return answer.save(folder, f"{Path(image).stem}_answer{suffix}", image)
+
+
+def _summary(answer: Answer, image: str | Path, written: Sequence[Path]) -> str:
+    """The answer in a few lines for a reader."""
+    asked = answer.text if answer.region is None else f"region {' '.join(f'{v:g}' for v in answer.region)}"
+    lines = [f"{image}: {asked}"]
+    lines.append(f"  score      {answer.score:.2f}{'' if answer.present else ': nobody fits'}")
+    if answer.box is not None:
+        lines.append(f"  box        {' '.join(f'{value:.1f}' for value in answer.box)}")
+    if answer.keypoints is not None:
+        lines.append(f"  keypoints  {int((answer.keypoints[:, 2] > 0).sum())} of {len(answer.keypoints)} visible")
+    if answer.parsing is not None:
+        lines.append(f"  parts      {', '.join(answer.parts) or 'none'}")
+    if answer.caption is not None:
+        lines.append(f"  caption    {answer.caption}")
+    lines += [f"  written    {path}" for path in written]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""One instruction, everything at once: `python demo_s1.py photo.jpg --text "the man in red" --out out`.
+
+Asks "which region does the text ... describe? Provide the parsing map and the keypoints." and writes the annotated
+picture, the part map and JSON. Without a picture it goes through the bundled samples. The same as `refhcm demo`.
+"""
+
+import sys
+
+try:
+    from refhcm.cli import main
+except ModuleNotFoundError as error:
+    if error.name != "refhcm":
+        raise
+    raise SystemExit("refhcm is not installed for this Python: run `make demo` once, or `pip install -e .`") from None
+
+if __name__ == "__main__":
+    sys.exit(main(["demo", *sys.argv[1:]]))

@@ -1,0 +1,79 @@
+"""Checks of what a user asks, before anything is computed: each refusal is one sentence with cause and cure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..data.annotation import Box, Question
+from ..errors import RefHCMError
+
+TASKS = ("box", "keypoints", "parsing", "caption")
+"""What can be asked for."""
+MAX_CHARACTERS = 1000
+"""Length of the words; the longest expressions of the public datasets have a third of this."""
+MAX_BEAM = 32
+
+
+def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
+    """The wanted tasks in the order of `TASKS`, each once; a string may name several, with commas between."""
+    names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else list(tasks)
+    for name in names:
+        if name not in TASKS:
+            raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
+    if not names:
+        raise RefHCMError(f"No task was given: ask for one or more of {', '.join(TASKS)}.")
+    return tuple(task for task in TASKS if task in names)
+
+
+def check_beam(beam: int) -> int:
+    """A usable width of the beam."""
+    if isinstance(beam, bool) or not isinstance(beam, int) or not 1 <= beam <= MAX_BEAM:
+        raise RefHCMError(f"The beam must be a whole number from 1 to {MAX_BEAM}, not {beam!r}.")
+    return beam
+
+
+def check_question(text: str | None, region: Sequence[float] | None, size: tuple[int, int]) -> Question:
+    """A question about a picture of `size` (width, height) from either words or a region in its pixels."""
+    if text is not None and region is not None:
+        raise RefHCMError("Both words and a region were given: ask with one of them.")
+    if region is not None:
+        return Question(size, region=check_region(region, size))
+    if text is None:
+        raise RefHCMError("Neither words nor a region were given: say who is meant, for example 'the man in red'.")
+    return Question(size, text=check_text(text))
+
+
+def check_text(text: str) -> str:
+    """The words with single spaces; RefHCMError when there are none, too many, or they are no valid text."""
+    if not isinstance(text, str):
+        raise RefHCMError(f"The words must be a string, not {type(text).__name__}.")
+    if len(text) > MAX_CHARACTERS:
+        raise RefHCMError(
+            f"The words have {len(text):,} characters; at most {MAX_CHARACTERS:,} are read: shorten them."
+        )
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise RefHCMError("The words are not valid Unicode (half of a surrogate pair): check their encoding.")
+    words = " ".join(text.split())
+    if not words:
+        raise RefHCMError("The words are empty: say who is meant, for example 'the man in red'.")
+    if not any(letter.isalnum() for letter in words):
+        raise RefHCMError("The words hold no letters: say who is meant, for example 'the man in red'.")
+    return words
+
+
+def check_region(region: Any, size: tuple[int, int]) -> Box:
+    """The region cut to the picture; RefHCMError when it is no box or nothing of it lies in the picture."""
+    try:
+        x1, y1, x2, y2 = (float(value) for value in region)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RefHCMError(f"A region is four numbers x1 y1 x2 y2 in pixels, not {str(region)[:80]!r}.") from error
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise RefHCMError("A region is four finite numbers x1 y1 x2 y2 in pixels.")
+    if x2 <= x1 or y2 <= y1:
+        raise RefHCMError(f"The region {x1:g} {y1:g} {x2:g} {y2:g} has no area: x2 must exceed x1, and y2 y1.")
+    width, height = size
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        raise RefHCMError(f"The region {x1:g} {y1:g} {x2:g} {y2:g} lies outside the {width} x {height} picture.")
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))

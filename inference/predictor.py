@@ -1,0 +1,290 @@
+"""Photo and words in, typed answer out: the user's frame (pictures, pixels) over the model's (tensors, tokens).
+
+One call costs one pass of the vision trunk per picture, one encode and one decode for box, keypoints and parts together
+(the S1 form), and one more encode and decode for the caption, on the same trunk features.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from ..data.annotation import Question
+from ..data.images import ImageSource, open_image, to_tensor
+from ..data.samples import pad_right
+from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
+from ..errors import RefHCMError
+from ..models.decoding import Settings, generate
+from ..models.label_map import LabelMapTokenizer
+from ..models.label_map_paste import paste_logits
+from ..models.refhcm import RefHCM
+from ..tasks import Reading, Task, build
+from .answer import Answer
+from .asking import TASKS, check_beam, check_question, check_tasks
+
+Region = Sequence[float]
+"""x1, y1, x2, y2 in pixels of the picture."""
+
+_PLACES = {
+    (False, False): "rec",
+    (True, False): "rkpt",
+    (False, True): "rpar_full_mask",
+    (True, True): "s1",
+}
+"""(keypoints wanted, parsing wanted) -> the task whose answer holds just that, and the box."""
+
+
+@dataclass
+class _Row:
+    """One question on its way: which of the pictures it is about, and what has been found."""
+
+    picture: int
+    question: Question
+    place: Reading
+    caption: Reading | None = None
+    parsing: np.ndarray | None = None
+
+
+class ImageView:
+    """A picture whose trunk features are kept, to ask many things about it; made by `RefHCMPredictor.image`."""
+
+    def __init__(self, predictor: RefHCMPredictor, features: Tensor, size: tuple[int, int]) -> None:
+        self.size = size
+        """Width and height in pixels."""
+        self._predictor = predictor
+        self._features: Tensor | None = features
+
+    def __call__(
+        self,
+        text: str | None = None,
+        *,
+        region: Region | None = None,
+        tasks: Sequence[str] = TASKS,
+        beam: int = 1,
+    ) -> Answer:
+        """As `RefHCMPredictor.__call__`, without running the vision trunk again."""
+        if self._features is None:
+            raise RefHCMError("This view of a picture is closed: open another with model.image(photo).")
+        question = check_question(text, region, self.size)
+        return self._predictor.answer(self._features, [(0, question)], check_tasks(tasks), check_beam(beam))[0]
+
+    def close(self) -> None:
+        """Let go of the features."""
+        self._features = None
+
+
+class RefHCMPredictor:
+    """A loaded model that answers questions about pictures; `refhcm.load` makes one.
+
+    Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting.
+    """
+
+    def __init__(
+        self,
+        model: RefHCM,
+        vocabulary: Vocabulary,
+        label_map: LabelMapTokenizer | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.label_map = label_map
+        self.threshold = threshold
+        weight = next(model.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+        self._tasks: dict[str, Task] = {}
+
+    # -- asking ----------------------------------------------------------------------------------------------
+    def __call__(
+        self, image: ImageSource, text: str | None = None, *, region: Region | None = None,
+        tasks: Sequence[str] = TASKS, beam: int = 1,
+    ) -> Answer:  # fmt: skip
+        """Find one person and say what was asked for about them.
+
+        Args:
+            image: A file, the bytes of one, a PIL picture or an array [H, W, 3]; see `refhcm.data.images.open_image`.
+            text: Words that point at one person, at most 1,000 characters; or
+            region: a box x1, y1, x2, y2 in pixels of the picture, in place of words.
+            tasks: What is wanted: any of "box", "keypoints", "parsing", "caption".
+            beam: How many answers are followed side by side; 1 is greedy.
+
+        Raises RefHCMError, one sentence with cause and cure, when the picture or the question cannot be used.
+        """
+        with self.image(image) as view:
+            return view(text, region=region, tasks=tasks, beam=beam)
+
+    def many(
+        self, questions: Sequence[tuple[ImageSource, str | Region]], *, tasks: Sequence[str] = TASKS, beam: int = 1,
+        batch_size: int = 8,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer questions (image, words or region) in batches; a picture that recurs in a batch is read once.
+
+        Returns one answer per question, in order. RefHCMError as soon as one of them cannot be used.
+        """
+        tasks, beam = check_tasks(tasks), check_beam(beam)
+        if batch_size < 1:
+            raise RefHCMError(f"The batch size must be at least 1, not {batch_size}.")
+        answers: list[Answer] = []
+        for start in range(0, len(questions), batch_size):
+            answers += self._answer_batch(questions[start : start + batch_size], tasks, beam)
+        return answers
+
+    @contextmanager
+    def image(self, image: ImageSource) -> Iterator[ImageView]:
+        """A picture to ask many things about: `with model.image(photo) as view: view("the man in red")`."""
+        picture = open_image(image)
+        view = ImageView(self, self._features([self._pixels(picture)]), picture.size)
+        try:
+            yield view
+        finally:
+            view.close()
+
+    def _answer_batch(
+        self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int
+    ) -> list[Answer]:
+        pixels: list[Tensor] = []
+        known: dict[object, tuple[int, tuple[int, int]]] = {}
+        rows: list[tuple[int, Question]] = []
+        for source, asked in questions:
+            key = os.fspath(source) if isinstance(source, str | os.PathLike) else id(source)
+            if key not in known:
+                picture = open_image(source)
+                known[key] = len(pixels), picture.size
+                pixels.append(self._pixels(picture))
+            index, size = known[key]
+            words = isinstance(asked, str) or asked is None
+            rows.append((index, check_question(asked if words else None, None if words else asked, size)))
+        return self.answer(self._features(pixels), rows, tasks, beam)
+
+    # -- answering -------------------------------------------------------------------------------------------
+    @torch.inference_mode()
+    def answer(
+        self, features: Tensor, questions: Sequence[tuple[int, Question]], tasks: tuple[str, ...], beam: int
+    ) -> list[Answer]:
+        """The model's frame: answer checked questions about pictures given by their trunk features.
+
+        features [N, C, h, w]; each question names its picture, 0 to N - 1; tasks and beam as `check_tasks` and
+        `check_beam` give them.
+        """
+        if "parsing" in tasks and self.label_map is None:
+            others = ", ".join(task for task in TASKS if task != "parsing")
+            raise RefHCMError(f"This model has no label-map tokenizer for 'parsing': ask only for {others}.")
+        name = _PLACES["keypoints" in tasks, "parsing" in tasks]
+        rows = [_Row(picture, question, Reading(box=question.region)) for picture, question in questions]
+        by_region = [row for row in rows if row.question.region is not None]
+        by_words = [row for row in rows if row.question.region is None]
+        if "caption" in tasks or name != "rec":
+            self._describe(features, by_region, beam)
+        if name != "rec":
+            self._complete(name, features, by_region, beam)
+        self._find(name, features, by_words, beam)
+        if "caption" in tasks:
+            self._describe(features, [row for row in by_words if self._is_present(row)], beam)
+        if "parsing" in tasks:
+            self._paste_parts([row for row in rows if self._is_present(row)])
+        return [self._to_answer(row, tasks) for row in rows]
+
+    def _find(self, name: str, features: Tensor, rows: list[_Row], beam: int) -> None:
+        """From words to box, keypoints and parts: one encode, one decode."""
+        readings = self._decode(name, features, rows, [row.question for row in rows], beam)
+        for row, reading in zip(rows, readings, strict=True):
+            row.place = reading
+
+    def _describe(self, features: Tensor, rows: list[_Row], beam: int) -> None:
+        """From the box, given or found, to a caption."""
+        questions = [Question(row.question.size, region=row.place.box) for row in rows]
+        for row, reading in zip(rows, self._decode("rhrc", features, rows, questions, beam), strict=True):
+            row.caption = reading
+
+    def _complete(self, name: str, features: Tensor, rows: list[_Row], beam: int) -> None:
+        """From a given box to keypoints and parts.
+
+        The published instructions ask for these by words only, so the model is asked with its own description of
+        the region, and the box with which its answer begins is the given one.
+        """
+        questions = [
+            Question(row.question.size, text=(row.caption and row.caption.caption) or "person") for row in rows
+        ]
+        prefix = [self._box_bins(row.question) for row in rows]
+        readings = self._decode(name, features, rows, questions, beam, prefix)
+        for row, reading in zip(rows, readings, strict=True):
+            row.place = reading
+            row.place.box = row.question.region
+
+    def _decode(
+        self, name: str, features: Tensor, rows: list[_Row], questions: list[Question], beam: int,
+        prefix: list[list[int]] | None = None,
+    ) -> list[Reading]:  # fmt: skip
+        """Put one question per row to the model and read the best answers; `prefix` is how each must begin."""
+        if not rows:
+            return []
+        task = self._task(name)
+        sources = [torch.tensor([BOS, *task.instruction(question), EOS]) for question in questions]
+        pictures = torch.tensor([row.picture for row in rows], device=self.device)
+        memory = self.model.encode(pad_right(sources, PAD).to(self.device), features, image_index=pictures)
+        settings = Settings(prefix=None if prefix is None else torch.tensor(prefix, device=self.device))
+        found = generate(self.model, memory, task.grammar(), beam, settings)
+        return [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+
+    def _is_present(self, row: _Row) -> bool:
+        return row.question.region is not None or (row.place.box_score or 0.0) >= self.threshold
+
+    def _to_answer(self, row: _Row, tasks: tuple[str, ...]) -> Answer:
+        """What was found, reduced to what was asked for."""
+        question, place, caption = row.question, row.place, row.caption
+        if question.region is None:
+            score = place.box_score or 0.0
+        else:
+            score = place.score or (caption.score if caption else 1.0)
+        present = self._is_present(row)
+        answer = Answer(question.size, question.text, question.region, present, min(max(score, 0.0), 1.0))
+        if not present:
+            return answer
+        return replace(
+            answer,
+            box=place.box if "box" in tasks else None,
+            keypoints=place.keypoints if "keypoints" in tasks else None,
+            parsing=row.parsing,
+            caption=caption.caption if caption and "caption" in tasks else None,
+        )
+
+    # -- pieces ----------------------------------------------------------------------------------------------
+    def _pixels(self, picture: Image) -> Tensor:
+        config = self.model.config
+        return to_tensor(picture, config.image_size, config.image_mean, config.image_std)
+
+    @torch.inference_mode()
+    def _features(self, pixels: list[Tensor]) -> Tensor:
+        return self.model.image_features(torch.stack(pixels).to(self.device, self.dtype))
+
+    def _task(self, name: str) -> Task:
+        if name not in self._tasks:
+            self._tasks[name] = build(name, self.vocabulary)
+        return self._tasks[name]
+
+    def _box_bins(self, question: Question) -> list[int]:
+        """The region as four bins, at least one bin wide and high, as the grammar wants a box."""
+        assert question.region is not None
+        x1, y1, x2, y2 = question.region
+        width, height = question.size
+        left, top, right, bottom = self.vocabulary.quantize([x1 / width, y1 / height, x2 / width, y2 / height])
+        last = self.vocabulary.bin_span[1] - 1
+        left, top = min(left, last - 1), min(top, last - 1)
+        return [left, top, max(right, left + 1), max(bottom, top + 1)]
+
+    def _paste_parts(self, rows: list[_Row]) -> None:
+        """Decode the codes of all rows at once and put each map into its picture."""
+        if not rows or self.label_map is None:
+            return
+        codes = torch.tensor([row.place.codes for row in rows], device=self.device)
+        for row, logits in zip(rows, self.label_map.decode_logits(codes), strict=True):
+            width, height = row.question.size
+            assert row.place.box is not None
+            row.parsing = paste_logits(logits, row.place.box, (height, width))
