@@ -1,0 +1,118 @@
+"""Every model size as a fairseq architecture: `--arch refhcm_tiny` ... `refhcm_huge`, `refhcm_compact`, `refhcm`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import Tensor
+
+from ..models.config import PRESETS, ModelConfig
+from ..models.refhcm import RefHCM
+from .weights import load_initial
+
+AUTOCAST = {"none": None, "bf16": torch.bfloat16}
+
+
+@dataclass
+class ModelOptions(FairseqDataclass):
+    """Command-line options. -1 keeps the value of the named size."""
+
+    size: str = field(default="large", metadata={"help": "model size; set by --arch"})
+    patch_image_size: int = field(default=-1, metadata={"help": "side of the square pictures, in pixels"})
+    dropout: float = field(default=-1.0, metadata={"help": "dropout of the transformer"})
+    encoder_drop_path_rate: float = field(default=-1.0, metadata={"help": "drop path of the encoder"})
+    decoder_drop_path_rate: float = field(default=-1.0, metadata={"help": "drop path of the decoder"})
+    resnet_drop_path_rate: float = field(default=-1.0, metadata={"help": "drop path of the image trunk"})
+    freeze_resnet: bool = field(
+        default=False, metadata={"help": "keep the trunk's batch norms on their running statistics"}
+    )
+    freeze_encoder_embedding: bool = field(default=False, metadata={"help": "do not train token embeddings"})
+    freeze_decoder_embedding: bool = field(default=False, metadata={"help": "the same: both ends share them"})
+    init_from: str = field(
+        default="", metadata={"help": "start from a model folder or a published .pt file (weights only)"}
+    )
+    imagenet: bool = field(
+        default=False, metadata={"help": "start the trunk from ImageNet weights (compact only)"}
+    )
+    autocast: str = field(
+        default="none", metadata={"help": "none, or bf16: mixed precision without loss scaling, CPU or GPU"}
+    )
+
+
+_OVERRIDES = {
+    "patch_image_size": "image_size",
+    "dropout": "dropout",
+    "encoder_drop_path_rate": "encoder_drop_path",
+    "decoder_drop_path_rate": "decoder_drop_path",
+    "resnet_drop_path_rate": "trunk_drop_path",
+}
+
+
+@register_model("refhcm", dataclass=ModelOptions)
+class FairseqRefHCM(BaseFairseqModel, RefHCM):
+    """RefHCM with fairseq's manners; it is the network itself, so checkpoints keep the published names."""
+
+    def __init__(self, config: ModelConfig, autocast: str = "none") -> None:
+        RefHCM.__init__(self, config)
+        self._is_generation_fast = False  # what BaseFairseqModel.__init__ sets; it cannot pass `config` on
+        if autocast not in AUTOCAST:
+            raise ValueError(f"--autocast is one of {', '.join(AUTOCAST)}, not {autocast!r}.")
+        self.autocast = AUTOCAST[autocast]
+        self.num_updates = 0
+
+    @classmethod
+    def build_model(cls, cfg: ModelOptions, task: Any) -> "FairseqRefHCM":
+        """The network of this size over the task's token space, started as asked."""
+        vocabulary = task.vocabulary
+        changes = {ours: cfg[theirs] for theirs, ours in _OVERRIDES.items() if cfg[theirs] >= 0}
+        config = ModelConfig.preset(
+            cfg.size,
+            vocab_size=vocabulary.size,
+            num_bins=vocabulary.num_bins,
+            num_codes=vocabulary.num_codes,
+            freeze_trunk_norm=cfg.freeze_resnet,
+            **changes,
+        )
+        model = cls(config, cfg.autocast)
+        if cfg.init_from:
+            load_initial(model, cfg.init_from)
+        elif cfg.imagenet:
+            model.load_imagenet()
+        if cfg.freeze_encoder_embedding or cfg.freeze_decoder_embedding:
+            model.encoder.embed_tokens.weight.requires_grad_(False)
+        return model
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Told by the trainer before each step; the loss reads it."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+
+    def _precision(self) -> torch.autocast:
+        device = self.encoder.embed_tokens.weight.device.type
+        return torch.autocast(device, self.autocast, enabled=self.autocast is not None)
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """As `RefHCM.forward`, under mixed precision if asked."""
+        with self._precision():
+            return RefHCM.forward(self, *args, **kwargs)
+
+    def logits(self, features: Tensor, ids: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """As `RefHCM.logits`, under mixed precision if asked."""
+        with self._precision():
+            return RefHCM.logits(self, features, ids)
+
+
+def _sized(size: str) -> Callable[[Any], None]:
+    """What fairseq calls to turn `--arch refhcm_SIZE` into options."""
+
+    def set_size(args: Any) -> None:
+        args.size = size
+
+    return set_size
+
+
+for _size in PRESETS:
+    register_model_architecture("refhcm", f"refhcm_{_size}")(_sized(_size))

@@ -1,0 +1,123 @@
+"""Every referring task as a fairseq task: `--task rec`, `rkpt`, `rpar`, `rpar_full_mask`, `rhrc`, `s1`, `multitask`.
+
+They differ only in what their data may be: the single tasks take `TRAIN.tsv,VALID.tsv` or a mix, `multitask` a mix
+(see `engine.mix`).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II
+
+from .. import tasks as referring
+from ..data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
+from ..data.transforms import Augmentation
+from ..data.vocabulary import Vocabulary
+from ..data.vocabulary_file import describe_vocabulary
+from .dataset import FairseqSamples
+from .mix import Mix, Stream, read_mix, single
+from .weights import find_vocabulary
+
+MULTITASK = "multitask"
+
+
+@dataclass
+class TaskOptions(FairseqDataclass):
+    """Command-line options."""
+
+    data: str = field(default="", metadata={"help": "TRAIN.tsv,VALID.tsv or a .json mix of datasets"})
+    data_root: str = field(default="", metadata={"help": "folder of the files that a mix names; default: its own"})
+    image_root: str = field(default="", metadata={"help": "folder of the pictures that rows name by path"})
+    vocabulary: str = field(
+        default="", metadata={"help": "folder with the tokenizer: a model folder, or one with dict.txt"}
+    )
+    max_src_length: int = field(default=80, metadata={"help": "words of a reference that are kept"})
+    max_tgt_length: int = field(default=100, metadata={"help": "words of a caption that are learnt"})
+    flip: float = field(default=0.0, metadata={"help": "chance of mirroring picture, words and labels"})
+    zoom: float = field(default=1.0, metadata={"help": "below 1: crop to a random share of each side"})
+    colour: float = field(default=0.0, metadata={"help": "greatest change of brightness, contrast, saturation"})
+    draft: int = field(default=0, metadata={"help": "decode JPEGs at no more than needed for this side; 0: full"})
+    seed: int = II("common.seed")
+
+
+class ReferringTask(FairseqTask):
+    """The token space and the datasets of a run; what a task asks and answers is in `refhcm.tasks`."""
+
+    referring: str
+
+    def __init__(self, cfg: TaskOptions, **kwargs: Any) -> None:
+        super().__init__(cfg, **kwargs)
+        self.vocabulary: Vocabulary = find_vocabulary(cfg.vocabulary)
+        self.network: Any = None
+
+    @property
+    def source_dictionary(self) -> None:
+        """None: the token space is `refhcm.data.vocabulary`."""
+        return None
+
+    @property
+    def target_dictionary(self) -> None:
+        """None, as above."""
+        return None
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """Build the network, and keep its description: datasets need its picture size, checkpoints all of it."""
+        model = super().build_model(cfg, from_checkpoint)
+        self.network = model.config
+        self.state.merge_state_dict(
+            {"refhcm": {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}}
+        )
+        return model
+
+    def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs: Any) -> None:
+        """Open the files of a split. Training is shuffled and augmented, anything else is read in order."""
+        training = split.startswith("train")
+        mix = self._mix(split, epoch)
+        streams = [(self._stream(stream, split, training), stream.weight) for stream in mix.streams]
+        items: SampleDataset | MultiTaskDataset = streams[0][0]
+        if len(streams) > 1 or mix.length:
+            length = mix.length if training else None
+            items = MultiTaskDataset(streams, length=length, joint=mix.joint, seed=self.cfg.seed)
+        self.datasets[split] = FairseqSamples(items, shuffle=training, seed=self.cfg.seed)
+
+    def has_sharded_data(self, split: str) -> bool:
+        """Whether another epoch reads another file."""
+        return not self.cfg.data.endswith(".json") and self.cfg.data.count(",") > 1
+
+    def _mix(self, split: str, epoch: int) -> Mix:
+        if self.cfg.data.endswith(".json"):
+            return read_mix(self.cfg.data)
+        return single(self.referring, self.cfg.data, split, epoch)
+
+    def _stream(self, stream: Stream, split: str, training: bool) -> SampleDataset:
+        root = Path(self.cfg.data_root or (Path(self.cfg.data).parent if self.cfg.data.endswith(".json") else ""))
+        rows = ReferringDataset(
+            root / stream.file.replace("{split}", split),
+            stream.kind,
+            columns=stream.columns,
+            root=self.cfg.image_root or None,
+            draft=self.cfg.draft,
+        )
+        return SampleDataset(
+            rows,
+            [self._task(name) for name in stream.tasks],
+            self.network.image_size,
+            grouped=stream.grouped,
+            one_task=stream.one_task and training,
+            augment=Augmentation(self.cfg.flip, self.cfg.zoom, self.cfg.colour) if training else None,
+            seed=self.cfg.seed,
+            mean=self.network.image_mean,
+            std=self.network.image_std,
+        )
+
+    def _task(self, name: str) -> referring.Task:
+        options = {"max_target_words": self.cfg.max_tgt_length} if name == "rhrc" else {}
+        return referring.build(name, self.vocabulary, max_words=self.cfg.max_src_length, **options)
+
+
+for _name in (*referring.names(), MULTITASK):
+    _made = type(f"{_name.title().replace('_', '')}FairseqTask", (ReferringTask,), {"referring": _name})
+    register_task(_name, dataclass=TaskOptions)(_made)

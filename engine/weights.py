@@ -1,0 +1,68 @@
+"""What a run starts from: the token space, and weights of another model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..data.vocabulary import Vocabulary
+from ..data.vocabulary_file import PUBLISHED, load_vocabulary
+from ..errors import RefHCMError
+from ..models.refhcm import RefHCM
+
+VOCABULARY_FILE = "vocabulary.json"
+
+
+def find_vocabulary(folder: str) -> Vocabulary:
+    """The token space that a folder holds.
+
+    It is described by `vocabulary.json`, or by the section "vocabulary" of a model folder's `config.json`; a folder
+    with nothing but the published `dict.txt` stands for the published token space. RefHCMError where there is none.
+    """
+    if not folder:
+        raise RefHCMError("Say with --vocabulary which folder holds the tokenizer (dict.txt, or a model folder).")
+    path = Path(folder)
+    section = None
+    for name, inner in ((VOCABULARY_FILE, False), ("config.json", True)):
+        if section is None and (path / name).is_file():
+            content = _read_object(path / name)
+            section = content.get("vocabulary") if inner else content
+    if section is None and (path / "dict.txt").is_file():
+        section = dict(PUBLISHED)
+    if not isinstance(section, dict):
+        raise RefHCMError(f"{path} holds no tokenizer: neither {VOCABULARY_FILE}, config.json nor dict.txt.")
+    return load_vocabulary(section, path)
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RefHCMError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise RefHCMError(f"{path} must hold a JSON object.")
+    return content
+
+
+def load_initial(model: RefHCM, source: str) -> None:
+    """Fill `model` with the weights of a model folder or of a published `.pt` file; they must fit in every shape."""
+    from ..models.checkpoint import load_folder, read_published
+
+    path = Path(source)
+    if path.is_dir():
+        state = load_folder(path, torch.device("cpu"), torch.float32)[0].state_dict()
+    else:
+        state = dict(read_published(path).state)
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise RefHCMError(
+                f"{path} does not fit --arch and --vocabulary: {name} is {tuple(tensor.shape)} there and "
+                f"{tuple(own[name].shape)} here."
+            )
+    try:
+        RefHCM.load_state_dict(model, state)
+    except RuntimeError as error:
+        raise RefHCMError(f"{path} does not fit --arch: {str(error).splitlines()[-1].strip()}") from error
