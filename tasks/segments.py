@@ -6,12 +6,16 @@ tokens are read back. A task is a chain of these.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..data.annotation import CODE_GRID, KEYPOINT_NAMES, Annotation
 from ..data.vocabulary import PAD, Vocabulary
+from ..metrics.boxes import BoxMeter
+from ..metrics.captions import CaptionMeter
+from ..metrics.keypoints import KeypointMeter
+from ..metrics.parsing import ParsingMeter
 from ..models.grammar import Block, BlockRule, BoxRule, KeypointsRule, RepeatRule, Rule
 from .task import Reading, Target, box_tokens
 
@@ -22,7 +26,9 @@ N_CODES = CODE_GRID[0] * CODE_GRID[1]
 
 
 class Segment(Protocol):
-    """One stretch of an answer."""
+    """One stretch of an answer. `name` leads the names of its metrics."""
+
+    name: str
 
     def extend(self, target: Target, annotation: Annotation) -> None:
         """Append this stretch of the right answer to a training sequence."""
@@ -36,6 +42,14 @@ class Segment(Protocol):
         """Read the stretch that begins at token `position` into `reading`; give the position behind it."""
         ...
 
+    def meter(self) -> Any:
+        """A running score, empty: it has `merge` and `result`."""
+        ...
+
+    def score(self, meter: Any, reading: Reading, annotation: Annotation) -> None:
+        """Add one answer to such a score."""
+        ...
+
 
 def append(target: Target, tokens: list[int]) -> None:
     """Tokens that are predicted one after the other: each is wanted where its predecessor is fed."""
@@ -45,6 +59,8 @@ def append(target: Target, tokens: list[int]) -> None:
 
 class BoxSegment:
     """Four bins: left, top, right, bottom."""
+
+    name = "box"
 
     def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
         self.vocabulary = vocabulary
@@ -65,9 +81,17 @@ class BoxSegment:
         reading.box_score = hypothesis.confidence(position, position + 4)
         return position + 4
 
+    def meter(self) -> BoxMeter:
+        return BoxMeter()
+
+    def score(self, meter: BoxMeter, reading: Reading, annotation: Annotation) -> None:
+        meter.add(reading.box, annotation.box)
+
 
 class KeypointsSegment:
     """The visible keypoints in COCO order, each as its name and two bins (x, y); the others are left out."""
+
+    name = "keypoints"
 
     def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
         self.vocabulary = vocabulary
@@ -97,6 +121,14 @@ class KeypointsSegment:
         reading.keypoints = points
         return position
 
+    def meter(self) -> KeypointMeter:
+        return KeypointMeter()
+
+    def score(self, meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
+        area = None if annotation.parts is None else float((annotation.parts > 0).sum())
+        score = (reading.box_score or 0.0) * float(reading.keypoints[:, 2].sum()) / len(self.names)
+        meter.add(reading.keypoints, annotation.keypoints, annotation.box, area, score)
+
 
 class PartsSegment:
     """The part map: 48 codes, one after the other or (`block`) all in one pass over query tokens.
@@ -105,6 +137,8 @@ class PartsSegment:
     where their own codes are wanted, and `<code_41>` closes. `end_seen` makes the queries see that last mark while
     decoding, which the published decoder does although its training does not.
     """
+
+    name = "parsing"
 
     def __init__(self, vocabulary: Vocabulary, block: bool, end_seen: bool = False) -> None:
         self.vocabulary = vocabulary
@@ -142,9 +176,19 @@ class PartsSegment:
         reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
         return position + N_CODES
 
+    def meter(self) -> ParsingMeter:
+        return ParsingMeter()
+
+    def score(self, meter: ParsingMeter, reading: Reading, annotation: Annotation) -> None:
+        if annotation.parts is None:
+            raise ValueError("Scoring part maps needs the true part map.")
+        meter.add(reading.parts, annotation.parts)
+
 
 class CaptionSegment:
     """A description in words; a leading space is part of the published format."""
+
+    name = "caption"
 
     def __init__(self, vocabulary: Vocabulary, max_words: int, max_tokens: int) -> None:
         self.vocabulary = vocabulary
@@ -165,3 +209,9 @@ class CaptionSegment:
         words = [token for token in hypothesis.tokens[position:] if start <= token < stop]
         reading.caption = self.vocabulary.decode_text(words).strip()
         return position + len(words)
+
+    def meter(self) -> CaptionMeter:
+        return CaptionMeter()
+
+    def score(self, meter: CaptionMeter, reading: Reading, annotation: Annotation) -> None:
+        meter.add(reading.caption, annotation.captions)

@@ -7,7 +7,7 @@ its metric, and nothing else. The life of a question:
     target(annotation)     -> decoder inputs/outputs what training teaches
     grammar()              -> automaton              what decoding may produce
     read(hypothesis)       -> Reading                tokens back into pixels
-    meter()                -> running score          how well it went
+    scorer()               -> running score          how well it went
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Reading:
     """float32 (17, 3): x, y, score in [0, 1]; an absent point is 0, 0, 0."""
     codes: tuple[int, ...] | None = None
     """The part map as codes of the label-map tokenizer."""
+    parts: np.ndarray | None = None
+    """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None
     score: float = 0.0
     """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
@@ -94,6 +96,31 @@ class Task:
         for segment in self.segments:
             position = segment.read(hypothesis, position, size, reading)
         return reading
+
+    def scorer(self) -> Scorer:
+        """A running score of answers to this task."""
+        return Scorer(self.segments)
+
+
+class Scorer:
+    """Collects answers of one task and sums up each segment's metric."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self._meters = [(segment, segment.meter()) for segment in segments]
+
+    def add(self, reading: Reading, annotation: Annotation) -> None:
+        """One answer beside the truth."""
+        for segment, meter in self._meters:
+            segment.score(meter, reading, annotation)
+
+    def merge(self, other: Scorer) -> None:
+        """Take in what another process collected."""
+        for (_, meter), (_, theirs) in zip(self._meters, other._meters, strict=True):
+            meter.merge(theirs)
+
+    def result(self) -> dict[str, float]:
+        """Every metric as `segment/metric`, for example `box/acc@0.5`."""
+        return {f"{s.name}/{key}": value for s, meter in self._meters for key, value in meter.result().items()}
 
 
 def encode_instruction(
