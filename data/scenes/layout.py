@@ -1,0 +1,121 @@
+"""Where people stand in a picture: one camera height and one horizon, so that size and foot point agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .cutout import Cutout
+
+SIZES = ((480, 360), (360, 480), (512, 512), (512, 342), (342, 512), (448, 336), (400, 400), (512, 384), (384, 512))
+CLOSE_UP_SHARE = 0.28
+_MIRROR_KEYPOINTS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+_MIRROR_PARTS = np.array([*range(14), 15, 14, 17, 16, 19, 18], np.uint8)
+_MIRROR_VIEW = {"left side": "right side", "right side": "left side"}
+
+
+def mirrored(cutout: Cutout) -> Cutout:
+    """The person as seen in a mirror: left and right change places in keypoints, part classes and view."""
+    keypoints = cutout.keypoints[_MIRROR_KEYPOINTS].copy()
+    present = keypoints[:, 2] > 0
+    keypoints[present, 0] = cutout.image.shape[1] - keypoints[present, 0]
+    view = cutout.attributes.get("view", "")
+    return Cutout(np.ascontiguousarray(cutout.image[:, ::-1]), _MIRROR_PARTS[cutout.parts[:, ::-1]], keypoints,
+                  {**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)}, cutout.height_m, cutout.stature_px)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A person at a place: `scale` is pixels of the scene per metre; `x0, y0, x1, y1` is where the whole cut-out goes.
+
+    Corners are integer pixels and may lie outside the picture; `parts` is the part map resized to that size.
+    """
+
+    cutout: Cutout
+    scale: float
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    parts: np.ndarray
+
+    @property
+    def foot(self) -> float:
+        """The row that the person stands on."""
+        return float(self.y1)
+
+    def keypoints(self) -> np.ndarray:
+        """[17, 3] in pixels of the scene, visibility as in the cut-out."""
+        points = self.cutout.keypoints.astype(np.float32).copy()
+        height, width = self.cutout.parts.shape
+        points[:, 0] = self.x0 + points[:, 0] * (self.x1 - self.x0) / width
+        points[:, 1] = self.y0 + points[:, 1] * (self.y1 - self.y0) / height
+        return points
+
+    def window(self, width: int, height: int) -> tuple[slice, slice, slice, slice]:
+        """Rows and columns of the scene that the cut-out covers, then the same of the cut-out (may be empty)."""
+        top, bottom = max(self.y0, 0), max(min(self.y1, height), 0)
+        left, right = max(self.x0, 0), max(min(self.x1, width), 0)
+        return (slice(top, bottom), slice(left, right),
+                slice(top - self.y0, max(bottom - self.y0, 0)), slice(left - self.x0, max(right - self.x0, 0)))
+
+
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 (exclusive) of the true pixels; all zero when there are none."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def cropped(cutout: Cutout) -> Cutout:
+    """The cut-out without empty margins, so that its last row is the foot."""
+    x1, y1, x2, y2 = tight_box(cutout.parts > 0)
+    keypoints = cutout.keypoints.copy()
+    keypoints[keypoints[:, 2] > 0, :2] -= (x1, y1)
+    return Cutout(cutout.image[y1:y2, x1:x2], cutout.parts[y1:y2, x1:x2], keypoints, cutout.attributes, cutout.height_m,
+                  cutout.stature_px)
+
+
+def _place(cutout: Cutout, scale: float, x: float, foot: float) -> Place:
+    factor = scale * cutout.height_m / cutout.stature_px
+    height, width = cutout.parts.shape
+    w, h = max(round(width * factor), 1), max(round(height * factor), 1)
+    x0, y1 = round(x - w / 2), round(foot)
+    parts = np.asarray(Image.fromarray(cutout.parts).resize((w, h), Image.Resampling.NEAREST))
+    return Place(cutout, scale, x0, y1 - h, x0 + w, y1, parts)
+
+
+def _spots(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
+    """Middle columns of `count` people: side by side in random order, sometimes at the edge."""
+    if count == 1:
+        return rng.uniform(.2, .8, 1) * width
+    slots = (rng.permutation(count) + .5) / count * .92 + .04
+    spots = slots + rng.normal(0, .22 / count, count)
+    if rng.random() < .15:
+        spots[rng.integers(count)] = rng.choice((rng.uniform(-.03, .05), rng.uniform(.95, 1.03)))
+    return spots * width
+
+
+def arrange(rng: np.random.Generator, cutouts: Sequence[Cutout], width: int, height: int) -> tuple[list[Place], float]:
+    """Places for the cut-outs (without margins), farthest first, and the row of the horizon."""
+    count = len(cutouts)
+    camera = rng.uniform(.9, 1.9)  # metres above the ground
+    first = cutouts[0]
+    if count <= 3 and rng.random() < CLOSE_UP_SHARE:
+        stature = rng.uniform(.95, 1.75) * height
+        foot = rng.uniform(.02, .2) * height + stature
+    else:
+        stature = rng.uniform(.42, .94) * height if count < 4 else rng.uniform(.36, .75) * height
+        stature = min(stature, 2.4 * width / max(count, 2) ** .5)
+        foot = rng.uniform(max(stature / height + .03, .74), .995) * height
+    scale = stature / first.height_m
+    horizon = foot - camera * scale
+    near = rng.uniform(.5, .9)
+    scales = scale * np.concatenate([[1.0], rng.uniform(near, 1.02 if stature > height else 1.12, count - 1)])
+    places = [_place(cutout, s, x, horizon + camera * s)
+              for cutout, s, x in zip(cutouts, scales, _spots(rng, count, width), strict=True)]
+    return sorted(places, key=lambda place: place.scale), float(horizon)
