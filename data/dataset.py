@@ -10,8 +10,6 @@ A row that cannot be used raises BadRow, which names the file and the line.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +20,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..errors import RefHCMError
-from .annotation import CODE_GRID, KEYPOINT_NAMES, PART_NAMES, Annotation, Box, Question
-from .images import MAX_PIXELS, normalise, open_indices, open_sized, squash
+from .annotation import Annotation, Question
+from .fields import decode_base64, is_path, load_part_map, read_box, read_codes, read_keypoints
+from .images import normalise, open_sized, squash
 from .samples import Sample, build_sample
 from .text import scoring_captions, training_captions
 from .transforms import Augmentation, Pair, jitter
@@ -39,9 +38,6 @@ LAYOUTS: dict[str, dict[str, int]] = {
     "rhrc": {"id": 0, "captions": 1, "box": 2, "image": 3},
 }
 """Name of a field -> column (from 0) in the files published with RefHCM."""
-
-_IGNORED_PART = 255
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class ReferringDataset:
@@ -113,7 +109,7 @@ class ReferringDataset:
         base64."""
         names = [name for name in ("image_id", "image") if name in self.file.columns]
         value = self.file.read(row, names[:1])[names[0]]
-        if names[0] == "image" and not _is_path(value):
+        if names[0] == "image" and not is_path(value):
             # A file's ends hold its tables and last pixels; reading all of a large file would take minutes.
             value = f"{len(value)}-{zlib.crc32((value[:2048] + value[-2048:]).encode())}"
         return f"{self.file.path}:{value}"
@@ -133,24 +129,25 @@ class ReferringDataset:
 
     # -- reading one row -------------------------------------------------------------------------------------
     def _pair(self, fields: Mapping[str, str], size: tuple[int, int]) -> Pair:
-        box = _box(fields["box"], size)
+        box = read_box(fields["box"], size)
         text = fields.get("text")
         region = box if text is None or text == "None" else None
         captions = scoring_captions if self.scoring else training_captions
+        parts = self.parts and "parts" in fields
         return (
             Question(size, None if region else text, region),
             Annotation(
                 size,
                 box,
-                keypoints=_keypoints(fields["keypoints"]) if "keypoints" in fields else None,
-                codes=_codes(fields["codes"]) if "codes" in fields else None,
-                parts=self._part_map(fields["parts"], size) if self.parts and "parts" in fields else None,
+                keypoints=read_keypoints(fields["keypoints"]) if "keypoints" in fields else None,
+                codes=read_codes(fields["codes"]) if "codes" in fields else None,
+                parts=load_part_map(self._find(fields["parts"], "gts"), size) if parts else None,
                 captions=captions(fields["captions"]) if "captions" in fields else (),
             ),
         )
 
     def _picture(self, value: str) -> tuple[Image.Image, tuple[int, int]]:
-        source = self._find(value, "imgs") if _is_path(value) else decode_base64(value)
+        source = self._find(value, "imgs") if is_path(value) else decode_base64(value)
         return open_sized(source, orient=False, draft=self.draft)
 
     def _find(self, relative: str, subfolder: str) -> Path:
@@ -164,29 +161,15 @@ class ReferringDataset:
                     return candidate
         raise RefHCMError(f"there is no file {relative} in {' or '.join(map(str, self.roots))}.")
 
-    def _part_map(self, value: str, size: tuple[int, int]) -> np.ndarray:
-        path = self._find(value, "gts")
-        parts = _load_array(path) if path.suffix == ".npy" else open_indices(path)
-        if parts.ndim != 2 or parts.dtype.kind not in "iub":
-            raise RefHCMError(f"{path} is no part map: it has shape {parts.shape} and type {parts.dtype}.")
-        if parts.max() >= len(PART_NAMES) and np.any((parts >= len(PART_NAMES)) & (parts != _IGNORED_PART)):
-            raise RefHCMError(f"{path} has classes above {len(PART_NAMES) - 1}.")
-        width, height = size
-        if parts.shape != (height, width):  # published maps may come at another size: nearest neighbour
-            rows = (np.arange(height) * 2 + 1) * parts.shape[0] // (2 * height)
-            parts = parts[rows][:, (np.arange(width) * 2 + 1) * parts.shape[1] // (2 * width)]
-        return np.ascontiguousarray(parts, np.uint8)
-
 
 class SampleDataset(Dataset):
-    """Items are lists of samples: for each row (or for up to `grouped` rows of one picture), one sample per
-    task.
+    """Items are lists of samples: one per task, for a row or for up to `grouped` rows of one picture.
 
     `one_task` picks one task per row at random instead. What is random depends on (seed, epoch, index) only,
     so a run can be repeated and resumed and workers need no state; `set_epoch` is fairseq's. `augment`
     changes picture and labels together. Bad rows are set aside, up to `bad_share` of all items, and their
-    place is taken by the next one; beyond that RefHCMError reports them. `mean` and `std`: see
-    `images.to_tensor`.
+    place is taken by the next one; beyond that RefHCMError reports them (so 0 is right for evaluation).
+    `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`.
     """
 
     def __init__(
@@ -198,6 +181,7 @@ class SampleDataset(Dataset):
         grouped: int = 1,
         one_task: bool = False,
         augment: Augmentation | None = None,
+        fast: bool = False,
         seed: int = 1,
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
@@ -206,15 +190,15 @@ class SampleDataset(Dataset):
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
         self.rows, self.tasks, self.image_size = rows, list(tasks), image_size
-        self.one_task, self.augment, self.seed = one_task, augment, seed
+        self.augment = augment if augment is not None and augment.active else None
+        self.one_task, self.fast, self.seed = one_task, fast, seed
         self.mean, self.std = mean, std
         self.items = rows.groups(grouped) if grouped > 1 else None
         self.epoch = 0
         self.allowed = int(bad_share * len(self))
         self.set_aside: dict[int, str] = {}
-        self._flippable = not any(
-            "codes" in task.needs for task in self.tasks
-        )  # codes belong to one orientation
+        # The codes of a part map belong to one orientation of the person.
+        self._flippable = not any("codes" in task.needs for task in self.tasks)
         self._draws = f"{seed}:{'+'.join(task.name for task in self.tasks)}"
 
     def __len__(self) -> int:
@@ -240,7 +224,7 @@ class SampleDataset(Dataset):
         if self.augment is not None:
             pairs, image = self.augment(pairs, image, random, flippable=self._flippable)
             key = f"{key}:{self._draws}:{self.epoch}:{index}"  # another draw is another picture
-        image = squash(image, self.image_size)
+        image = squash(image, self.image_size, self.fast)
         if self.augment is not None:
             image = jitter(image, random, self.augment.colour)
         tensor = normalise(image, self.mean, self.std)
@@ -335,65 +319,3 @@ def _shares(weights: np.ndarray, length: int) -> list[int]:
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: length - counts.sum()]] += 1
     return counts.tolist()
-
-
-# -- fields --------------------------------------------------------------------------------------------------
-def _is_path(value: str) -> bool:
-    """Neither base64 alphabet has a dot, and every picture file has one before its ending."""
-    return "." in value[-8:]
-
-
-def decode_base64(value: str) -> bytes:
-    """The bytes of base64 in either alphabet, with or without padding; RefHCMError when it is none."""
-    try:
-        return base64.b64decode(value.encode("ascii").translate(_URL_SAFE) + b"==")
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise RefHCMError(f"the picture is not base64 ({error}).") from error
-
-
-def _numbers(value: str, what: str, counts: tuple[int, ...]) -> np.ndarray:
-    try:
-        numbers = np.array(value.split(","), np.float64)
-    except ValueError as error:
-        raise RefHCMError(f"{what} is not numbers between commas: {value[:60]!r}.") from error
-    if len(numbers) not in counts or not np.isfinite(numbers).all():
-        raise RefHCMError(f"{what} needs {' or '.join(map(str, counts))} finite numbers, not {value[:60]!r}.")
-    return numbers
-
-
-def _box(value: str, size: tuple[int, int]) -> Box:
-    x1, y1, x2, y2 = _numbers(value, "the box", (4,)).tolist()
-    if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 > size[0] or y1 > size[1]:
-        raise RefHCMError(
-            f"the box {value} is turned around or outside its picture of {size[0]}x{size[1]} pixels."
-        )
-    return x1, y1, x2, y2
-
-
-def _keypoints(value: str) -> np.ndarray:
-    """float32 (17, 3). The published rows have no visibility: 0,0 stands for an unlabelled point, others
-    count as seen."""
-    count = len(KEYPOINT_NAMES)
-    numbers = _numbers(value, "the keypoints", (2 * count, 3 * count)).reshape(count, -1)
-    if numbers.shape[1] == 2:
-        numbers = np.concatenate([numbers, 2 * np.any(numbers != 0, axis=1, keepdims=True)], axis=1)
-    return numbers.astype(np.float32)
-
-
-def _codes(value: str) -> tuple[int, ...]:
-    numbers = _numbers(value, "the part codes", (CODE_GRID[0] * CODE_GRID[1],))
-    if np.any(numbers != np.rint(numbers)) or numbers.min() < 0:
-        raise RefHCMError("the part codes are not whole numbers from 0.")
-    return tuple(int(number) for number in numbers)
-
-
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(
-            path, mmap_mode="r", allow_pickle=False
-        )  # mapped: its size is known before it is read
-    except (OSError, ValueError, EOFError) as error:
-        raise RefHCMError(f"{path} is not an array of numbers ({error}).") from error
-    if not 0 < array.size <= MAX_PIXELS:
-        raise RefHCMError(f"{path} has {array.size:,} entries, not 1 to {MAX_PIXELS:,}.")
-    return array

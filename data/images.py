@@ -24,8 +24,8 @@ MAX_PIXELS = 178_000_000
 MAX_BYTES = 512 * 2**20
 """Size of a picture file above which it is not opened."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""What is read. Formats that hand the file to another program (EPS) or stand for one (PDF) are left out on
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""What is read, as far as the installed Pillow can. EPS, which needs another program, is left out on
 purpose."""
 
 
@@ -97,11 +97,21 @@ def to_tensor(image: Image.Image, size: int, mean: Any = 0.5, std: Any = 0.5) ->
     return normalise(squash(image, size), mean, std)
 
 
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """An RGB picture resampled to size x size."""
+def squash(image: Image.Image, size: int, fast: bool = False) -> Image.Image:
+    """An RGB picture resampled to size x size with an antialiased bicubic filter.
+
+    `fast` uses torch's kernel, several times quicker than PIL's. On photos its values differ by up to 4 of
+    255 (on noise by more), so it is for training only.
+    """
     if image.mode != "RGB":
         raise ValueError(f"The picture is in mode {image.mode}: pass it through open_image first.")
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
+    if image.size == (size, size):
+        return image
+    if not fast:
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
+    return Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
 
 
 def normalise(image: Image.Image, mean: Any = 0.5, std: Any = 0.5) -> torch.Tensor:
@@ -139,7 +149,9 @@ def _open_header(source: str | os.PathLike | bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked next
-            return Image.open(stream, formats=FORMATS)
+            warnings.simplefilter("ignore", UserWarning)  # Pillow's word on damaged EXIF tags
+            Image.init()  # makes Pillow register what it can open
+            return Image.open(stream, formats=[kind for kind in FORMATS if kind in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise RefHCMError(f"{name} has too many pixels ({MAX_PIXELS:,} at most): make it smaller.") from error
     except UnidentifiedImageError as error:
@@ -227,6 +239,8 @@ _SIDEWAYS = (
 def _exif_turn(picture: Image.Image) -> Image.Transpose | None:
     """How the EXIF tag asks to turn the picture; a damaged tag is no reason to refuse the photo."""
     try:
-        return _TURNS.get(picture.getexif().get(0x0112))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return _TURNS.get(picture.getexif().get(0x0112))
     except Exception:  # PIL raises many kinds here, SyntaxError and struct.error among them
         return None

@@ -148,6 +148,11 @@ class Augmentation:
                 "Augmentation: flip is a chance (0 to 1), zoom a share (above 0 to 1), colour 0 to below 1."
             )
 
+    @property
+    def active(self) -> bool:
+        """Whether anything can change."""
+        return self.flip > 0 or self.zoom < 1 or self.colour > 0
+
     def __call__(
         self, pairs: Sequence[Pair], image: Image.Image, random: np.random.Generator, flippable: bool = True
     ) -> tuple[list[Pair], Image.Image]:

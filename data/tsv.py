@@ -113,7 +113,7 @@ class TsvFile:
         spans = np.stack([ends[:-1], ends[1:]], axis=1)
         filled = np.ones(len(spans), bool)
         for line in np.flatnonzero(spans[:, 1] - spans[:, 0] <= len("\r\n")):
-            filled[line] = bool(self._bytes()[slice(*spans[line])].strip())
+            filled[line] = bool(self._bytes()[slice(*spans[line])].strip(b"\r\n"))
         return spans[filled], np.flatnonzero(filled) + 1
 
 

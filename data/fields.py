@@ -1,0 +1,105 @@
+"""The fields of a dataset row as text, and what they say; RefHCMError with the cause for what they may not
+say."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import RefHCMError
+from .annotation import CODE_GRID, KEYPOINT_NAMES, PART_NAMES, Box
+from .images import MAX_PIXELS, open_indices
+
+IGNORED_PART = 255
+"""Marks pixels of a part map that are not scored."""
+
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def is_path(value: str) -> bool:
+    """Neither base64 alphabet has a dot, and every picture file has one before its ending."""
+    return "." in value[-8:]
+
+
+def decode_base64(value: str) -> bytes:
+    """The bytes of base64 in either alphabet, with or without padding; RefHCMError when it is none."""
+    try:
+        return base64.b64decode(value.encode("ascii").translate(_URL_SAFE) + b"==")
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise RefHCMError(f"the picture is not base64 ({error}).") from error
+
+
+def read_numbers(value: str, what: str, counts: tuple[int, ...]) -> np.ndarray:
+    """float64 vector of numbers between commas; there must be one of `counts`, all finite."""
+    try:
+        numbers = np.array(value.split(","), np.float64)
+    except ValueError as error:
+        raise RefHCMError(f"{what} is not numbers between commas: {value[:60]!r}.") from error
+    if len(numbers) not in counts or not np.isfinite(numbers).all():
+        raise RefHCMError(f"{what} needs {' or '.join(map(str, counts))} finite numbers, not {value[:60]!r}.")
+    return numbers
+
+
+def read_box(value: str, size: tuple[int, int]) -> Box:
+    """A box in pixels; it may reach over the edges of a picture of `size` (published ones do), but not lie
+    outside."""
+    x1, y1, x2, y2 = read_numbers(value, "the box", (4,)).tolist()
+    width, height = size
+    if x2 < x1 or y2 < y1 or x2 < 0 or y2 < 0 or x1 > width or y1 > height:
+        raise RefHCMError(
+            f"the box {value} is turned around or outside its picture of {width}x{height} pixels."
+        )
+    return x1, y1, x2, y2
+
+
+def read_keypoints(value: str) -> np.ndarray:
+    """float32 (17, 3) from x,y pairs or x,y,v triples.
+
+    The published rows have pairs: 0,0 stands for an unlabelled point, every other point counts as seen (v =
+    2).
+    """
+    count = len(KEYPOINT_NAMES)
+    points = read_numbers(value, "the keypoints", (2 * count, 3 * count)).reshape(count, -1)
+    if points.shape[1] == 2:
+        points = np.concatenate([points, 2 * np.any(points != 0, axis=1, keepdims=True)], axis=1)
+    return points.astype(np.float32)
+
+
+def read_codes(value: str) -> tuple[int, ...]:
+    """The codes of a part map, row by row; how many codes there are is the vocabulary's affair."""
+    codes = read_numbers(value, "the part codes", (CODE_GRID[0] * CODE_GRID[1],))
+    if np.any(codes != np.rint(codes)) or codes.min() < 0:
+        raise RefHCMError("the part codes are not whole numbers from 0.")
+    return tuple(int(code) for code in codes)
+
+
+def load_part_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (height, width) of a `.npy` of integers, or of a grey or palette `.png`.
+
+    A map of another shape is resampled to `size` (width, height), nearest neighbour; -1 and 255 mean: not
+    scored.
+    """
+    parts = _load_array(path) if path.suffix == ".npy" else open_indices(path)
+    if parts.ndim != 2 or parts.dtype.kind not in "iub":
+        raise RefHCMError(f"{path} is no part map: it has shape {parts.shape} and type {parts.dtype}.")
+    width, height = size
+    if parts.shape != (height, width):
+        rows = (np.arange(height) * 2 + 1) * parts.shape[0] // (2 * height)
+        parts = parts[rows][:, (np.arange(width) * 2 + 1) * parts.shape[1] // (2 * width)]
+    parts = np.where(parts == -1, IGNORED_PART, parts)
+    if np.any((parts < 0) | ((parts >= len(PART_NAMES)) & (parts != IGNORED_PART))):
+        raise RefHCMError(f"{path} has classes outside 0 to {len(PART_NAMES) - 1}.")
+    return parts.astype(np.uint8)
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: nothing is read before the check
+    except (OSError, ValueError, EOFError) as error:
+        raise RefHCMError(f"{path} is not an array of numbers ({error}).") from error
+    if not 0 < array.size <= MAX_PIXELS:
+        raise RefHCMError(f"{path} has {array.size:,} entries, not 1 to {MAX_PIXELS:,}.")
+    return array
