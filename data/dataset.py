@@ -36,8 +36,11 @@ LAYOUTS: dict[str, dict[str, int]] = {
     "rkpt": {"id": 0, "image_id": 1, "text": 2, "box": 3, "keypoints": 4, "image": 5},
     "rpar": {"id": 0, "text": 1, "box": 2, "codes": 3, "parts": 4, "image": 5},
     "rhrc": {"id": 0, "captions": 1, "box": 2, "image": 3},
-}
-"""Name of a field -> column (from 0) in the files published with RefHCM."""
+    "person": {"id": 0, "image_id": 1, "text": 2, "box": 3, "keypoints": 4, "codes": 5, "parts": 6, "captions": 7,
+               "image": 8},
+}  # fmt: skip
+"""Name of a field -> column (from 0) in the files published with RefHCM, and (`person`) in our own files, where one row
+knows everything about a person, so that one file serves every task."""
 
 
 class ReferringDataset:

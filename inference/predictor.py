@@ -225,7 +225,7 @@ class RefHCMPredictor:
         """Put one question per row to the model and read the best answers; `prefix` is how each must begin."""
         if not rows:
             return []
-        task = self._task(name)
+        task = self.task(name)
         sources = [torch.tensor([BOS, *task.instruction(question), EOS]) for question in questions]
         pictures = torch.tensor([row.picture for row in rows], device=self.device)
         memory = self.model.encode(pad_right(sources, PAD).to(self.device), features, image_index=pictures)
@@ -264,7 +264,8 @@ class RefHCMPredictor:
     def _features(self, pixels: list[Tensor]) -> Tensor:
         return self.model.image_features(torch.stack(pixels).to(self.device, self.dtype))
 
-    def _task(self, name: str) -> Task:
+    def task(self, name: str) -> Task:
+        """The task called `name` over this model's vocabulary."""
         if name not in self._tasks:
             self._tasks[name] = build(name, self.vocabulary)
         return self._tasks[name]

@@ -1,0 +1,143 @@
+"""Score a model on dataset files: every task by its own metric, and the tokenizer's ceiling beside the part maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..data.annotation import PART_NAMES, Annotation
+from ..data.dataset import ReferringDataset, SampleDataset
+from ..data.samples import Batch, collate
+from ..errors import RefHCMError
+from ..metrics.parsing import ParsingMeter
+from ..models.decoding import generate
+from ..models.label_map import LabelMapTokenizer
+from ..models.label_map_paste import crop_part_map, paste_logits
+from ..tasks import Reading, Task
+from ..tasks.task import Scorer
+from .predictor import RefHCMPredictor
+
+
+@dataclass
+class Evaluation:
+    """Scores of one task on one file."""
+
+    task: str
+    samples: int = 0
+    invalid: int = 0
+    """Answers that are not well-formed; the grammar should leave none."""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def evaluate(
+    predictor: RefHCMPredictor,
+    path: str | Path,
+    kind: str,
+    task_name: str,
+    *,
+    beam: int = 1,
+    batch_size: int = 16,
+    limit: int | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Ask one task about every row of a dataset file and score the answers at the pictures' own resolution.
+
+    Args:
+        path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
+        task_name: One of `tasks.names()`.
+        limit: Take only the first so many rows.
+    """
+    task = predictor.task(task_name)
+    wants_parts = "codes" in task.needs
+    if wants_parts and predictor.label_map is None:
+        raise RefHCMError("The model has no label-map tokenizer, so its part maps cannot be scored.")
+    rows = ReferringDataset(path, kind, parts=wants_parts or kind == "person", scoring=True)
+    scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name)
+    for batch in tqdm(
+        _batches(rows, task, predictor, batch_size, limit, workers), desc=task_name, disable=not progress
+    ):
+        readings = _answer(predictor, task, batch, beam)
+        if wants_parts:
+            assert predictor.label_map is not None
+            _fill_parts(predictor.label_map, readings, batch["annotations"])
+        _add(scorer, result, readings, batch["annotations"])
+        if wants_parts:
+            for annotation in batch["annotations"]:
+                ceiling.add(round_trip(predictor.label_map, annotation), annotation.parts)
+    result.scores = scorer.result()
+    if wants_parts:
+        result.scores["parsing/oracle_miou"] = ceiling.result().get("miou", float("nan"))
+    return result
+
+
+def _batches(
+    rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, limit: int | None, workers: int
+) -> DataLoader[Batch]:
+    config = predictor.model.config
+    data = SampleDataset(rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, bad_share=0.0)
+    chosen = torch.utils.data.Subset(data, range(min(len(data), limit or len(data))))
+    return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
+
+
+@torch.inference_mode()
+def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> list[Reading]:
+    device, model = predictor.device, predictor.model
+    inputs = {k: v.to(device) for k, v in batch["net_input"].items() if k not in ("prev_output_tokens", "blocks")}
+    features = model.image_features(inputs["patch_images"].to(predictor.dtype))
+    memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
+    found = generate(model, memory, task.grammar(), beam)
+    return [task.read(best[0], q.size) for best, q in zip(found, batch["questions"], strict=True)]
+
+
+@torch.inference_mode()
+def _fill_parts(label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation]) -> None:
+    device = next(label_map.parameters()).device
+    codes = torch.tensor([reading.codes for reading in readings], device=device)
+    for reading, logits, annotation in zip(readings, label_map.decode_logits(codes), truth, strict=True):
+        width, height = annotation.size
+        assert reading.box is not None
+        reading.parts = paste_logits(logits, reading.box, (height, width))
+
+
+@torch.inference_mode()
+def round_trip(label_map: LabelMapTokenizer, annotation: Annotation) -> np.ndarray:
+    """The true part map after encoding and decoding, in its true box: the best that any answer could score."""
+    assert annotation.parts is not None and annotation.box is not None
+    config = label_map.config
+    crop = crop_part_map(annotation.parts, annotation.box, (config.height, config.width))
+    device = next(label_map.parameters()).device
+    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(crop)[None].to(device)))[0]
+    return paste_logits(logits, annotation.box, annotation.parts.shape)
+
+
+def _add(scorer: Scorer, result: Evaluation, readings: Sequence[Reading], truth: Sequence[Annotation]) -> None:
+    for reading, annotation in zip(readings, truth, strict=True):
+        scorer.add(reading, annotation)
+        result.samples += 1
+        result.invalid += any(_faults(reading, annotation.size))
+
+
+def _faults(reading: Reading, size: tuple[int, int]) -> Iterator[bool]:
+    """What would make an answer unusable, looked for in what was read rather than trusted to the grammar."""
+    width, height = size
+    if reading.box is not None:
+        x1, y1, x2, y2 = reading.box
+        yield not all(map(isfinite, reading.box)) or not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height)
+    if reading.keypoints is not None:
+        places = reading.keypoints[:, :2]
+        yield not np.isfinite(reading.keypoints).all()
+        yield bool((places < 0).any() or (places > np.array([width, height], np.float32) + 1e-3).any())
+    if reading.codes is not None:
+        yield len(reading.codes) != 48
+    if reading.parts is not None:
+        yield reading.parts.shape != (height, width) or int(reading.parts.max()) >= len(PART_NAMES)
+    if reading.caption is not None:
+        yield not reading.caption

@@ -1,0 +1,42 @@
+"""A head start for models trained from nothing: places that lie near each other begin with similar vectors.
+
+OFA draws every embedding at random, so the order of 1,000 bins and of the picture's cells must be learnt. A small
+model on little data learns it sooner when bins and cells begin as Fourier features of the coordinate they stand for (as
+in Vaswani et al. 2017, section 3.5, with wavelengths fit to the picture). Training may change all of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..data.vocabulary import Span
+from .refhcm import RefHCM
+
+BIN_STD = 0.02
+"""Spread of token embeddings at the start, as in OFA."""
+CELL_STD = 0.1
+"""Spread of cell positions: about that of the picture content to which they are added."""
+
+
+def fourier_features(fractions: Tensor, width: int, waves: float) -> Tensor:
+    """Sines and cosines of coordinates in [0, 1]: `[n]` -> `[n, width]`, unit variance, from half a wave to `waves`."""
+    count = width // 2
+    frequency = 0.5 * (waves / 0.5) ** (torch.arange(count) / max(count - 1, 1))
+    angle = 2 * math.pi * fractions[:, None] * frequency
+    return math.sqrt(2) * torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@torch.no_grad()
+def start_places(model: RefHCM, bins: Span) -> None:
+    """Give the bins' embeddings and the picture cells' positions their head start, in place."""
+    config = model.config
+    count, width = bins[1] - bins[0], config.d_model
+    places = fourier_features(torch.linspace(0, 1, count), width, count / 8)
+    model.encoder.embed_tokens.weight[slice(*bins)] = BIN_STD * places
+    side, grid = config.image_bucket_size, config.image_size / 16
+    line = fourier_features(((torch.arange(side) + 0.5) / grid), width // 2, grid / 2)
+    cells = torch.cat([line[None, :].expand(side, -1, -1), line[:, None].expand(-1, side, -1)], 2)
+    model.encoder.embed_image_positions.weight[1:] = CELL_STD * cells.flatten(0, 1)
