@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -82,15 +82,21 @@ def _parse_json(line: bytes) -> Any:
     if not line.strip():
         raise RefHCMError("The line is empty.")
     try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(line.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise RefHCMError("The line is not UTF-8 text.") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except RefHCMError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise RefHCMError(f"The line is not JSON ({error}).") from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise RefHCMError(f"The line is not JSON ({name} is no JSON number).")
+def _finite(number: str) -> float:
+    """A number that can be written again as strict JSON: no NaN, no Infinity, nothing that overflows to it."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise RefHCMError(f"The line holds {number[:20]}, which is no finite number.")
+    return value
 
 
 def _picture_path(name: Any, images: Path) -> Path:
@@ -121,12 +127,9 @@ def _question(value: dict[str, Any]) -> str | tuple[float, ...]:
     if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise RefHCMError('The field "region" must be four numbers [x1, y1, x2, y2] in pixels.')
     try:
-        box = tuple(float(number) for number in numbers)
-    except OverflowError:
-        box = (math.inf,) * 4
-    if not all(map(math.isfinite, box)):
-        raise RefHCMError('The field "region" holds a number that is too large.')
-    return box
+        return tuple(float(number) for number in numbers)
+    except OverflowError as error:
+        raise RefHCMError('The field "region" holds a number that is too large.') from error
 
 
 def run_requests(

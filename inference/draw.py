@@ -169,7 +169,7 @@ def _paint_skeleton(pen: _Pen, keypoints: np.ndarray, scale: float, unit: float)
     if not present.any():
         return
     spread = float(np.ptp(keypoints[present, :2], axis=0).max()) * scale
-    width = float(np.clip(spread / 90, 1.2 * unit, 4 * unit))
+    width = float(np.clip(spread / 90, max(1.0, 1.2 * unit), max(1.0, 4 * unit)))
     points = [(float(x) * scale, float(y) * scale) for x, y in keypoints[:, :2]]
     limbs = [(a, b) for a, b in SKELETON if present[a] and present[b]]
     for a, b in limbs:

@@ -1,0 +1,72 @@
+"""A complete model with random weights, small enough to be made in a second, for tests of everything above it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refhcm.data.text import train_sentencepiece
+from refhcm.data.vocabulary import Vocabulary
+from refhcm.models.config import ModelConfig
+from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
+from refhcm.models.refhcm import RefHCM
+
+torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, most of all on a busy machine
+
+SENTENCES = (
+    "the woman in the red coat on the left",
+    "a tall man with short hair wearing a blue shirt and black trousers",
+    "which region does the text describe? Provide the parsing map and the keypoints.",
+    "what does the region describe?",
+    "the person who is sitting, third from the right",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_vocabulary(tmp_path_factory):
+    """SentencePiece with bytes, 16 part codes, 64 bins."""
+    text = train_sentencepiece(SENTENCES * 4, tmp_path_factory.mktemp("text") / "text.model", 400)
+    return Vocabulary(text, num_codes=66, num_bins=64, label_codes=16, mark_start=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_vocabulary):
+    """One layer on each side, three bottlenecks, 64 x 64 pixels; random weights, always the same."""
+    torch.manual_seed(3)
+    config = ModelConfig(
+        d_model=32, encoder_ffn_dim=64, decoder_ffn_dim=64, encoder_heads=2, decoder_heads=2, encoder_layers=1,
+        decoder_layers=1, trunk="resnet18", trunk_blocks=(1, 1, 1), vocab_size=tiny_vocabulary.size,
+        num_bins=tiny_vocabulary.num_bins, num_codes=tiny_vocabulary.num_codes, image_size=64, image_bucket_size=4,
+        max_source_positions=512, max_target_positions=512, token_bucket_size=16, decoder_image_tables=False,
+    )  # fmt: skip
+    model = RefHCM(config).eval()
+    for parameter in model.parameters():  # larger than where training starts, so that answers differ from one another
+        if parameter.dim() > 1:
+            parameter.data.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_label_map():
+    """8 x 6 codes out of 16, on crops of 16 x 12 pixels; random weights, always the same."""
+    torch.manual_seed(4)
+    config = LabelMapConfig(
+        height=16, width=12, channels=8, multipliers=(1,), blocks=1, attention_levels=(), latent=8, embedding=8,
+        codebook=16, groups=4, fold=2,
+    )  # fmt: skip
+    return LabelMapTokenizer(config).eval()
+
+
+@pytest.fixture
+def tiny_predictor(tiny_model, tiny_vocabulary, tiny_label_map):
+    """`RefHCMPredictor` on those parts."""
+    from refhcm.inference.predictor import RefHCMPredictor
+
+    return RefHCMPredictor(tiny_model, tiny_vocabulary, tiny_label_map)
+
+
+@pytest.fixture
+def photo():
+    """A 90 x 60 picture of random pixels."""
+    pixels = np.random.default_rng(5).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)

@@ -1,0 +1,148 @@
+"""Predictor: every answer is well formed, batches and views change nothing, wrong questions get one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refhcm.data.annotation import PART_NAMES
+from refhcm.errors import RefHCMError
+from refhcm.inference.asking import TASKS
+
+WORDS = "the woman in the red coat"
+
+
+def same(a, b):
+    return a.to_dict() == b.to_dict()
+
+
+def test_an_answer_is_complete_and_lies_in_the_picture(tiny_predictor, photo):
+    answer = tiny_predictor(photo, WORDS)
+    x1, y1, x2, y2 = answer.box
+    assert 0 <= x1 < x2 <= 90 and 0 <= y1 < y2 <= 60
+    assert answer.present and 0 <= answer.score <= 1 and answer.text == WORDS and answer.size == (90, 60)
+    assert answer.keypoints.shape == (17, 3) and np.isfinite(answer.keypoints).all()
+    assert (answer.keypoints[answer.keypoints[:, 2] == 0] == 0).all()
+    assert answer.parsing.shape == (60, 90) and answer.parsing.dtype == np.uint8
+    assert answer.parsing.max() < len(PART_NAMES) and (answer.mask == (answer.parsing > 0)).all()
+    assert isinstance(answer.caption, str)
+    json.loads(answer.to_json())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_only_what_was_asked_for_is_answered(tiny_predictor, photo, task):
+    answer = tiny_predictor(photo, WORDS, tasks=(task,))
+    given = [name for name in TASKS if getattr(answer, name) is not None]
+    assert given == [task]
+
+
+def test_a_region_is_kept_as_the_box_and_described(tiny_predictor, photo):
+    region = (10.0, 5.0, 40.0, 55.0)
+    answer = tiny_predictor(photo, region=region)
+    assert answer.region == answer.box == region and answer.text is None
+    assert answer.caption is not None and answer.keypoints is not None
+    outside = answer.parsing.copy()
+    outside[5:55, 10:40] = 0
+    assert not outside.any()
+
+
+def test_the_smallest_region_still_makes_a_box_of_tokens(tiny_predictor, photo):
+    answer = tiny_predictor(photo, region=(89.9, 59.9, 90, 60), tasks=("keypoints", "parsing"))
+    assert answer.keypoints is not None
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_many_equals_one_by_one(tiny_predictor, photo, beam):
+    other = Image.fromarray(np.asarray(photo)[::-1, :40])
+    asked = [(photo, WORDS), (other, "the man"), (photo, (1, 2, 30, 40)), (photo, "the tall man"), (other, WORDS)]
+    together = tiny_predictor.many(asked, beam=beam, batch_size=3)
+    for (image, question), answer in zip(asked, together, strict=True):
+        named = {"text": question} if isinstance(question, str) else {"region": question}
+        alone = tiny_predictor(image, **named, beam=beam)
+        assert alone.to_dict()["box"] == pytest.approx(answer.to_dict()["box"], abs=0.1)
+        assert alone.caption == answer.caption
+
+
+def test_a_view_runs_the_trunk_once(tiny_predictor, photo, monkeypatch):
+    runs = []
+    run = tiny_predictor.model.image_features
+    monkeypatch.setattr(tiny_predictor.model, "image_features", lambda pixels: runs.append(1) or run(pixels))
+    with tiny_predictor.image(photo) as view:
+        first, second = view(WORDS), view(region=(0, 0, 45, 60))
+    assert runs == [1]
+    assert same(first, tiny_predictor(photo, WORDS)) and second.region == (0, 0, 45, 60)
+    with pytest.raises(RefHCMError, match="closed"):
+        view(WORDS)
+
+
+def test_below_the_threshold_nobody_fits(tiny_predictor, photo):
+    tiny_predictor.threshold = 1.0
+    answer = tiny_predictor(photo, WORDS)
+    assert not answer.present and answer.box is None and answer.caption is None and answer.parsing is None
+    assert tiny_predictor(photo, region=(0, 0, 9, 9)).present
+
+
+def test_every_form_of_a_picture_gives_the_same_answer(tiny_predictor, photo, tmp_path):
+    photo.save(tmp_path / "a.png")
+    forms = [photo, np.asarray(photo), tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()]
+    answers = [tiny_predictor(form, WORDS) for form in forms]
+    assert all(same(answers[0], answer) for answer in answers)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20000, 3), (2, 900)])
+def test_odd_sizes_are_answered(tiny_predictor, size):
+    answer = tiny_predictor(Image.new("RGB", size, "gray"), WORDS)
+    assert answer.parsing.shape == size[::-1]
+    assert 0 <= answer.box[0] < answer.box[2] <= size[0]
+    assert answer.draw(Image.new("RGB", size)).width >= size[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ({"text": ""}, "words are empty"),
+        ({"text": " \n\t "}, "words are empty"),
+        ({"text": "?!"}, "no letters"),
+        ({"text": "woman " * 2000}, "12,000 characters"),
+        ({"text": "man \ud800"}, "Unicode"),
+        ({"text": 7}, "must be a string"),
+        ({}, "Neither words nor a region"),
+        ({"text": "man", "region": (0, 0, 5, 5)}, "Both words and a region"),
+        ({"region": (0, 0, 5)}, "four numbers"),
+        ({"region": "here"}, "four numbers"),
+        ({"region": (0, 0, float("nan"), 5)}, "four finite numbers"),
+        ({"region": (5, 0, 5, 5)}, "no area"),
+        ({"region": (900, 0, 950, 5)}, "outside the 90 x 60 picture"),
+        ({"text": "man", "tasks": ("box", "pose")}, "Unknown task 'pose': the tasks are box, keypoints"),
+        ({"text": "man", "tasks": ()}, "No task"),
+        ({"text": "man", "beam": 0}, "beam"),
+        ({"text": "man", "beam": 1.5}, "beam"),
+    ],
+)
+def test_wrong_questions_are_refused_in_one_sentence(tiny_predictor, photo, question, sentence):
+    with pytest.raises(RefHCMError, match=sentence) as refusal:
+        tiny_predictor(photo, **question)
+    assert "\n" not in str(refusal.value)
+
+
+def test_wrong_pictures_are_refused_in_one_sentence(tiny_predictor, tmp_path):
+    (tmp_path / "notes.jpg").write_text("no picture at all")
+    (tmp_path / "empty.png").write_bytes(b"")
+    cases = [(tmp_path / "absent.jpg", "no picture at"), (tmp_path / "notes.jpg", "not a picture")]
+    cases += [(tmp_path / "empty.png", "empty"), (tmp_path, "folder"), (None, "not a picture")]
+    cases += [(np.zeros((5, 5, 7), np.uint8), "shape"), (np.zeros((0, 5, 3), np.uint8), "nothing to see")]
+    for image, sentence in cases:
+        with pytest.raises(RefHCMError, match=sentence):
+            tiny_predictor(image, WORDS)
+        with pytest.raises(RefHCMError, match=sentence):
+            tiny_predictor.many([(image, WORDS)])
+
+
+def test_without_a_label_map_parsing_is_refused_and_the_rest_works(tiny_model, tiny_vocabulary, photo):
+    from refhcm.inference.predictor import RefHCMPredictor
+
+    predictor = RefHCMPredictor(tiny_model, tiny_vocabulary)
+    with pytest.raises(RefHCMError, match="no label-map tokenizer"):
+        predictor(photo, WORDS)
+    assert predictor(photo, WORDS, tasks=("box", "keypoints")).box is not None
