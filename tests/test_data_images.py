@@ -6,12 +6,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from golden_data import golden_arrays, golden_json
 from PIL import Image, ImageFile, ImageOps
 
 from refhcm.data import images
 from refhcm.data.images import normalise, open_image, open_indices, open_sized, squash, to_tensor
 from refhcm.errors import RefHCMError
+from refhcm.tests.golden_data import golden_arrays, golden_json
 
 COLOURS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [90, 90, 90]]], np.uint8

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from golden_data import golden_json
-from published_vocabulary import published_vocabulary
 
 from refhcm import tasks
 from refhcm.data.annotation import Annotation, Question
@@ -12,6 +10,8 @@ from refhcm.data.samples import build_sample, collate
 from refhcm.data.text import scoring_captions, training_captions
 from refhcm.data.vocabulary import PAD
 from refhcm.tasks.task import Target
+from refhcm.tests.golden_data import golden_json
+from refhcm.tests.published_vocabulary import published_vocabulary
 
 SIZES = golden_json("preprocess/preprocess")["image_sizes_wh"]
 TASKS = {

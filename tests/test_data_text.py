@@ -3,10 +3,8 @@
 import random
 
 import pytest
-from golden_data import golden_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_vocabulary import published_folder, published_vocabulary
 
 from refhcm.data import fetch
 from refhcm.data.annotation import KEYPOINT_NAMES
@@ -23,6 +21,8 @@ from refhcm.data.text import (
 )
 from refhcm.data.vocabulary import Vocabulary
 from refhcm.errors import RefHCMError
+from refhcm.tests.golden_data import golden_json
+from refhcm.tests.published_vocabulary import published_folder, published_vocabulary
 
 CORPUS = [
     "the woman in the red coat on the left",
