@@ -1,0 +1,226 @@
+"""What can be said about the people of a scene: terms, and whether each is true, false or a matter of opinion.
+
+A term is a pair (kind, value), such as ("top_colour", "red") or ("noun", "man"). `judge` answers True, False, or None when a
+reader could see it either way (a half-hidden coat, red against orange, a step against a stand). An expression singles out a
+person when all its terms are True for that person and at least one is False for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .compose import Scene, ScenePerson
+
+Term = tuple[str, str]
+Verdict = bool | None
+
+_ALIKE = [frozenset(pair) for pair in (
+    ("red", "orange"), ("red", "pink"), ("red", "brown"), ("orange", "yellow"), ("orange", "brown"), ("pink", "purple"),
+    ("purple", "blue"), ("blue", "navy"), ("blue", "light blue"), ("blue", "turquoise"), ("light blue", "turquoise"),
+    ("green", "turquoise"), ("navy", "black"), ("navy", "purple"), ("gray", "white"), ("gray", "black"), ("gray", "beige"),
+    ("beige", "white"), ("beige", "yellow"), ("beige", "brown"), ("brown", "black"), ("light blue", "gray"),
+    ("light blue", "white"), ("dark", "brown"), ("black", "brown"), ("dark", "black"), ("blond", "brown"), ("blond", "gray"),
+    ("blonde", "brown"), ("blonde", "gray"), ("blond", "blonde"), ("red", "blonde"), ("red", "blond"), ("orange", "pink"),
+    ("beige", "pink"), ("beige", "orange"), ("navy", "gray"), ("green", "gray"), ("beige", "gray"), ("navy", "turquoise"),
+)]
+_GARMENTS_ALIKE = [frozenset(group) for group in (
+    ("t-shirt", "shirt", "top", "sweater"), ("jacket", "suit jacket", "shirt", "sweater"), ("dress", "skirt"),
+    ("trousers", "jeans"), ("top", "dress"),
+)]
+_POSES_ALIKE = [frozenset(group) for group in (
+    ("standing", "walking", "waving", "arms raised", "arms crossed", "hands on hips", "leaning", "pointing"),
+    ("walking", "running"), ("waving", "arms raised", "pointing"), ("kneeling", "crouching", "sitting"),
+    ("running", "kneeling"),
+)]
+_PART_OF_TOP = {"jacket": (7,), "suit jacket": (7,), "dress": (6,), "overalls": (9,)}
+_PARTS_OF_BOTTOM = (9, 12)
+_HEAD = (1, 2, 4, 13)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One person as a viewer sees it: attributes with the kinds that cannot be seen left out, and where it stands."""
+
+    attributes: dict[str, str]
+    hidden: frozenset[str]
+    x: float  # middle of the visible box, as a share of the picture's width
+    left: float  # edges of the box, the same way
+    right: float
+    height: float  # of the box, as a share of the picture's height
+    scale: float
+
+
+def same(kind: str, a: str, b: str) -> Verdict:
+    """Whether value `b` of an attribute would be called `a`."""
+    if a == b:
+        return True
+    if not a or not b:
+        return False
+    if kind.endswith("colour"):
+        alike = _ALIKE
+    else:
+        alike = {"top": _GARMENTS_ALIKE, "bottom": _GARMENTS_ALIKE, "pose": _POSES_ALIKE}.get(kind, [])
+    return None if any(a in group and b in group for group in alike) else False
+
+
+def see(person: ScenePerson) -> Seen:
+    """What is visible of one person; small or mostly covered pieces count as hidden."""
+    height, width = person.parts.shape
+    counts = np.bincount(person.parts.ravel(), minlength=20)
+    counts[0] = 0  # background
+    area = int(counts.sum())
+
+    def shows(parts: Sequence[int], share: float, least: int) -> bool:
+        return int(counts[list(parts)].sum()) >= max(least, share * area)
+
+    a, hidden = person.attributes, set()
+    if not shows(_PART_OF_TOP.get(a["top"], (5,)), .05, 60):
+        hidden |= {"top", "top_colour", "top_pattern"}
+    if a["bottom"] and not shows(_PARTS_OF_BOTTOM, .05, 60):
+        hidden |= {"bottom", "bottom_colour"}
+    head = shows(_HEAD, .02, 40)
+    nose_or_eyes = int((person.keypoints[:5, 2] > 0).sum()) >= 3
+    if not (head and nose_or_eyes):
+        hidden |= {"gender", "age", "hair", "hair_colour", "hat", "view"}
+    if not shows((2,), .01, 25):
+        hidden |= {"hair", "hair_colour"}
+    if a["hat"] and not shows((1,), .008, 20):
+        hidden.add("hat")
+    labelled = person.keypoints[:, 2]
+    if not (labelled[[7, 8, 9, 10]] > 0).all() or (labelled[[9, 10]] == 2).sum() < (2 if a["view"] == "front" else 1):
+        hidden.add("arms")
+    if not (labelled[11:15] > 0).all() or (labelled[13:] == 2).sum() < 2:
+        hidden.add("legs")
+    if _pose_limbs(a["pose"]) & hidden:
+        hidden.add("pose")
+    x1, y1, x2, y2 = person.box
+    return Seen(a, frozenset(hidden), (x1 + x2) / 2 / width, x1 / width, x2 / width, (y2 - y1) / height, person.scale)
+
+
+def _pose_limbs(pose: str) -> set[str]:
+    if pose in ("waving", "arms raised", "arms crossed", "hands on hips", "pointing"):
+        return {"arms"}
+    return {"arms", "legs"} if pose == "running" else {"legs"}
+
+
+def _noun(seen: Seen, noun: str) -> Verdict:
+    gender, age = seen.attributes["gender"], seen.attributes["age"]
+    if noun == "person":
+        return True
+    unsure: Verdict = None if "gender" in seen.hidden else False
+    if noun == "child":
+        return True if age == "child" and "gender" not in seen.hidden else (None if age == "child" else unsure)
+    wanted_gender, wanted_child = {"man": ("man", False), "woman": ("woman", False), "boy": ("man", True),
+                                   "girl": ("woman", True)}[noun]
+    if "gender" in seen.hidden:
+        return None
+    if gender != wanted_gender:
+        return None if age == "child" and wanted_child else False  # a child's gender is a guess
+    if (age == "child") == wanted_child:
+        return True
+    return None  # a grown-up boy, a small man
+
+
+def _attribute(seen: Seen, kind: str, value: str) -> Verdict:
+    verdict = same(kind, value, seen.attributes.get(kind, ""))
+    if verdict is False and kind == "top" and value in ("dress", "skirt"):
+        verdict = same(kind, value, seen.attributes["bottom"])
+    return None if verdict and kind in seen.hidden else verdict
+
+
+def _wears_colour(seen: Seen, colour: str) -> Verdict:
+    """"in red": what covers the trunk is red; red trousers alone are a matter of opinion."""
+    verdict = _attribute(seen, "top_colour", colour)
+    if verdict is False and same("bottom_colour", colour, seen.attributes["bottom_colour"]) is not False:
+        return None
+    return verdict
+
+
+def _place(person: int, others: Sequence[int], people: Sequence[Seen], value: str) -> Verdict:
+    """Rank among `others` (those who fit the rest of the words), with margins; "on the left" needs the left half too."""
+    me = people[person]
+    gaps = [people[other].x - me.x for other in others]
+    margin = .09
+    if value in ("left", "far left", "right", "far right"):
+        sign = 1 if value.endswith("left") else -1
+        first = all(sign * gap > margin for gap in gaps)
+        halves = .47 if value.startswith("far") or others else .4
+        reached = sign * (halves - .5) + .5
+        return bool(first and sign * (reached - me.x) > 0)
+    before = sum(gap < -margin for gap in gaps)
+    after = sum(gap > margin for gap in gaps)
+    if before + after < len(gaps):
+        return False
+    if value == "middle":
+        return before == after > 0 and .3 < me.x < .7
+    rank = {"second from left": 1, "third from left": 2}.get(value)
+    if rank is not None:
+        return before == rank and after >= 1
+    return after == {"second from right": 1, "third from right": 2}[value] and before >= 1
+
+
+def _depth(person: int, others: Sequence[int], people: Sequence[Seen], value: str) -> bool:
+    """Nearest or farthest of `others`, clearly: by distance and by size in the picture."""
+    me, ratio = people[person], 1.22
+    if value == "front":
+        return bool(others) and all(me.scale > ratio * people[o].scale and me.height > people[o].height for o in others)
+    return bool(others) and all(ratio * me.scale < people[o].scale and me.height < people[o].height for o in others)
+
+
+def _beside(seen: Seen, anchor: Seen, value: str) -> Verdict:
+    """"next to", "left of" or "right of" the anchor."""
+    if value in ("left of", "right of"):
+        shift = (anchor.x - seen.x) * (1 if value == "left of" else -1)
+        return True if shift > .1 else (None if shift > -.05 else False)
+    gap = max(anchor.left - seen.right, seen.left - anchor.right)
+    ratio = max(seen.scale, anchor.scale) / min(seen.scale, anchor.scale)
+    if gap < .12 and ratio < 1.5:
+        return True
+    return None if gap < .3 else False
+
+
+class SceneFacts:
+    """Terms judged over all people of one scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.people = tuple(see(person) for person in scene.people)
+
+    def judge(self, person: int, term: Term, among: Sequence[int] = ()) -> Verdict:
+        """Whether `term` holds for a person; places rank it among the people `among` (itself left out)."""
+        kind, value = term
+        seen = self.people[person]
+        others = [other for other in among if other != person]
+        if kind == "noun":
+            return _noun(seen, value)
+        if kind == "wears_colour":
+            return _wears_colour(seen, value)
+        if kind == "place":
+            return _place(person, others, self.people, value)
+        if kind == "depth":
+            return _depth(person, others, self.people, value)
+        return _attribute(seen, kind, value)
+
+    def candidates(self, terms: Sequence[Term]) -> tuple[list[int], list[int]]:
+        """People for whom every term is True, and those for whom none is False; ranks are taken among the latter."""
+        plain = [term for term in terms if term[0] not in ("place", "depth")]
+        ranks = [term for term in terms if term[0] in ("place", "depth")]
+        verdicts = [[self.judge(person, term) for term in plain] for person in range(len(self.people))]
+        possible = [person for person, row in enumerate(verdicts) if False not in row]
+        sure = [person for person in possible if None not in verdicts[person]]
+        if not ranks:
+            return sure, possible
+        ranked = [person for person in possible if all(self.judge(person, term, possible) for term in ranks)]
+        return [person for person in ranked if person in sure], ranked
+
+    def singles_out(self, person: int, terms: Sequence[Term], relation: tuple[str, int] | None = None) -> bool:
+        """Whether the words fit this person and could not mean anybody else; `relation` is ("next to", anchor person)."""
+        sure, possible = self.candidates(terms)
+        if relation is not None:
+            word, anchor = relation
+            judged = {p: _beside(self.people[p], self.people[anchor], word) for p in possible if p != anchor}
+            possible = [p for p, verdict in judged.items() if verdict is not False]
+            sure = [p for p in sure if judged.get(p)]
+        return sure == [person] and possible == [person]

@@ -1,0 +1,272 @@
+"""Referring expressions in the manner of people, each checked to fit exactly one person of its scene (see `facts`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .compose import Scene
+from .facts import SceneFacts, Seen, Term
+
+_NOUNS = {
+    "man": ("man", "man", "man", "guy", "guy", "gentleman"), "woman": ("woman", "woman", "woman", "lady", "lady"),
+    "boy": ("boy", "boy", "little boy", "kid"), "girl": ("girl", "girl", "little girl", "kid"),
+    "child": ("kid", "child", "little kid"), "person": ("person", "person", "one"),
+}
+_GARMENTS = {
+    "t-shirt": ("t-shirt", "t-shirt", "shirt", "tee"), "shirt": ("shirt",), "sweater": ("sweater", "sweater", "pullover"),
+    "jacket": ("jacket", "jacket", "coat"), "suit jacket": ("suit", "suit jacket", "blazer"), "top": ("top", "top", "tank top"),
+    "trousers": ("trousers", "pants", "pants"), "jeans": ("jeans",), "shorts": ("shorts",),
+}
+_PLURAL = ("trousers", "pants", "jeans", "shorts", "overalls")
+_HAIR = {"tied": "tied back hair", "bob": "chin length hair", "afro": "curly hair"}
+_PLACES = {
+    "left": ("on the left", "on the left", "at left", "to the left", "on the left side"),
+    "right": ("on the right", "on the right", "at right", "to the right", "on the right side"),
+    "far left": ("on the far left", "far left", "all the way to the left"),
+    "far right": ("on the far right", "far right", "all the way to the right"),
+    "middle": ("in the middle", "in the middle", "in the center"),
+    "second from left": ("second from the left", "second from left"),
+    "second from right": ("second from the right", "second from right"),
+    "third from left": ("third from the left", "third from left"),
+    "third from right": ("third from the right", "third from right"),
+}
+_DEPTHS = {"front": ("in front", "closest to us", "closest to the camera", "in the foreground"),
+           "back": ("in the back", "farthest away", "in the background")}
+_POSES = {
+    "standing": ("standing",), "walking": ("walking",), "running": ("running",), "sitting": ("sitting", "seated"),
+    "kneeling": ("kneeling", "on one knee"), "crouching": ("crouching",), "waving": ("waving", "waving a hand"),
+    "arms raised": ("with arms up", "with both arms raised", "raising both arms"),
+    "arms crossed": ("with arms crossed", "with crossed arms"), "hands on hips": ("with hands on hips",),
+    "leaning": ("leaning",), "pointing": ("pointing",),
+}
+_VIEWS = {"back": ("seen from behind", "facing away", "with back to us"), "left side": ("facing left", "looking left"),
+          "right side": ("facing right", "looking right")}
+_SIDES = {"next to": ("next to", "beside"), "left of": ("to the left of", "left of"),
+          "right of": ("to the right of", "right of")}
+_TRIES = 60
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Words for one person, the terms that they claim, and the person they lean on: ("next to", number, its terms)."""
+
+    text: str
+    terms: tuple[Term, ...]
+    relation: tuple[str, int, tuple[Term, ...]] | None = None
+
+
+class _Writer:
+    """Turns terms into words, with small variety drawn from `rng`."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def one(self, options: tuple[str, ...]) -> str:
+        """One of the options, evenly."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def garment(self, colour: str, garment: str, article: bool, pattern: str = "") -> str:
+        """"a red shirt", "blue jeans"; a pattern stands before the garment."""
+        name = self.one(_GARMENTS.get(garment, (garment,)))
+        words = " ".join(word for word in (_spelt(self.rng, colour), pattern, name) if word)
+        if not article or name in _PLURAL:
+            return words
+        determiner = "the" if self.rng.random() < .3 else ("an" if words[0] in "aeio" else "a")
+        return f"{determiner} {words}"
+
+    def phrase(self, terms: tuple[Term, ...]) -> str:
+        """A noun phrase without its first article."""
+        said = dict(terms)
+        before, after = [], []
+        if "age" in said:
+            before.append(self.one(("old", "elderly", "older")) if said["age"] == "old" else "young")
+        clothes = self._clothes(said)
+        if clothes:
+            after.append(clothes)
+        hair = self._hair(said)
+        if hair:
+            after.append(hair)
+        if "hat" in said:
+            after.append(self.one(("with a hat", "wearing a hat", "in a hat", "in the hat")))
+        if "pose" in said:
+            pose = self.one(_POSES.get(said["pose"], (said["pose"],)))
+            (before if " " not in pose and self.rng.random() < .3 else after).append(pose)
+        if "view" in said:
+            after.append(self.one(_VIEWS[said["view"]]))
+        if self.rng.random() < .4:
+            after = [after[i] for i in self.rng.permutation(len(after))]
+        noun = self.one(_NOUNS[said.get("noun", "person")])
+        place = said.get("place", "")
+        if place in ("left", "right", "middle", "far left", "far right") and self.rng.random() < .35:
+            before.insert(0, place)
+        elif place:
+            after.insert(0 if self.rng.random() < .3 else len(after), self.one(_PLACES[place]))
+        if "depth" in said:
+            after.insert(0 if self.rng.random() < .3 else len(after), self.one(_DEPTHS[said["depth"]]))
+        return " ".join([*before, noun, *after])
+
+    def _clothes(self, said: dict[str, str]) -> str:
+        verb = self.one(("in", "in", "wearing", "with"))
+        if "wears_colour" in said:
+            colour = _spelt(self.rng, said["wears_colour"])
+            return f"in {colour}" if verb != "wearing" else f"wearing {colour}"
+        pieces = []
+        if "top" in said:
+            pieces.append(self.garment(said.get("top_colour", ""), said["top"], True, said.get("top_pattern", "")))
+        if "bottom" in said:
+            pieces.append(self.garment(said.get("bottom_colour", ""), said["bottom"], True))
+        return f"{verb} {' and '.join(pieces)}" if pieces else ""
+
+    def _hair(self, said: dict[str, str]) -> str:
+        if "hair" not in said and "hair_colour" not in said:
+            return ""
+        style = _HAIR.get(said.get("hair", ""), f"{said.get('hair', '')} hair".strip())
+        colour = _spelt(self.rng, said.get("hair_colour", ""))
+        if not colour:
+            return f"with {style}"
+        return f"with {style[:-4].rstrip()} {colour} hair".replace("  ", " ")
+
+    def short(self, terms: tuple[Term, ...]) -> str:
+        """Telegram style: "red shirt", "left guy", "blue jeans on the right"."""
+        said = dict(terms)
+        if "top" in said or "bottom" in said:
+            kind = "top" if "top" in said else "bottom"
+            words = self.garment(said.get(f"{kind}_colour", ""), said[kind], False, said.get("top_pattern", ""))
+            return f"{words} {self.one(_PLACES[said['place']])}" if "place" in said else words
+        if "place" in said:
+            noun = self.one(_NOUNS[said.get("noun", "person")])
+            place = said["place"]
+            return f"{place} {noun}" if " from " not in place or self.rng.random() < .5 else f"{noun} {place}"
+        return self.phrase(terms)
+
+    def article(self, phrase: str) -> str:
+        """"the ...", mostly."""
+        draw = self.rng.random()
+        if draw < .6:
+            return f"the {phrase}"
+        if draw < .85:
+            return phrase
+        return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _spelt(rng: np.random.Generator, colour: str) -> str:
+    if colour == "gray" and rng.random() < .3:
+        return "grey"
+    if colour == "blond":
+        return "blonde" if rng.random() < .5 else "blond"
+    return colour
+
+
+def _noun_of(rng: np.random.Generator, seen: Seen) -> str:
+    if "gender" in seen.hidden or rng.random() < .08:
+        return "person"
+    child = seen.attributes["age"] == "child"
+    if child and rng.random() < .4:
+        return "child"
+    return {("man", False): "man", ("woman", False): "woman", ("man", True): "boy", ("woman", True): "girl"}[
+        seen.attributes["gender"], child]
+
+
+def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
+    """Groups of terms that are plainly visible on this person, by topic."""
+    a, hidden = seen.attributes, seen.hidden
+    topics: dict[str, list[tuple[Term, ...]]] = {}
+    if "top" not in hidden:
+        top, colour = ("top", a["top"]), ("top_colour", a["top_colour"])
+        topics["clothes"] = [(("wears_colour", a["top_colour"]),), (top, colour), (top, colour)]
+        if a["top"] in ("dress", "overalls", "suit jacket"):
+            topics["clothes"].append((top,))
+        if a.get("top_pattern", "plain") not in ("plain", ""):
+            topics["clothes"] += [(top, ("top_pattern", a["top_pattern"]))]
+    if a["bottom"] and "bottom" not in hidden:
+        bottom = (("bottom", a["bottom"]), ("bottom_colour", a["bottom_colour"]))
+        both = [(*group, *bottom) for group in topics.get("clothes", []) if len(group) == 2 and group[1][0] == "top_colour"]
+        topics.setdefault("clothes", []).extend([bottom, *both[:1]])
+    if "hair" not in hidden:
+        colour = ("hair_colour", a["hair_colour"])
+        topics["hair"] = [(colour,), (("hair", a["hair"]), colour), (("hair", a["hair"]),)]
+    if a["hat"] and "hat" not in hidden:
+        topics["hat"] = [(("hat", "hat"),)]
+    if a["age"] == "old" and "age" not in hidden:
+        topics["age"] = [(("age", "old"),)]
+    if "pose" not in hidden:
+        topics["pose"] = [(("pose", a["pose"]),)]
+    if a["view"] in _VIEWS and "view" not in hidden:
+        topics["view"] = [(("view", a["view"]),)]
+    return topics
+
+
+_TOPIC_WEIGHT = {"clothes": 4.0, "hair": 1.0, "hat": 1.3, "age": .8, "pose": 1.8, "view": .5, "place": 3.2, "depth": .9}
+
+
+def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tuple[Term, ...]:
+    seen = facts.people[person]
+    topics = _sayable(seen)
+    if len(facts.people) > 1:
+        topics["place"] = [(("place", value),) for value in _PLACES]
+        topics["depth"] = [(("depth", "front"),), (("depth", "back"),)]
+    names = sorted(topics)
+    weights = np.array([_TOPIC_WEIGHT[name] for name in names])
+    count = min(int(rng.choice((1, 2, 3), p=(.5, .36, .14))), len(names))
+    chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum()) if names else []
+    terms: list[Term] = [("noun", _noun_of(rng, seen))]
+    for number in chosen:
+        options = topics[names[int(number)]]
+        if names[int(number)] in ("place", "depth"):  # only ranks that this person has, so that tries are not wasted
+            base = facts.candidates(terms)[1]
+            options = [option for option in options if facts.judge(person, option[0], base)]
+        if options:
+            terms.extend(options[int(rng.integers(len(options)))])
+    return tuple(terms)
+
+
+def _relational(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer) -> Expression | None:
+    """"the man next to the woman in red": the other one is singled out by its own words."""
+    others = [other for other in range(len(facts.people)) if other != person]
+    anchor = others[int(rng.integers(len(others)))]
+    topics = _sayable(facts.people[anchor]).get("clothes")
+    if not topics:
+        return None
+    anchor_terms = (("noun", _noun_of(rng, facts.people[anchor])), *topics[int(rng.integers(len(topics)))])
+    terms = (("noun", _noun_of(rng, facts.people[person])),)
+    word = ("next to", "left of", "right of")[int(rng.choice(3, p=(.6, .2, .2)))]
+    if not facts.singles_out(anchor, anchor_terms) or not facts.singles_out(person, terms, (word, anchor)):
+        return None
+    text = f"{writer.article(writer.phrase(terms))} {writer.one(_SIDES[word])} the {writer.phrase(anchor_terms)}"
+    return Expression(text, terms, (word, anchor, anchor_terms))
+
+
+def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer) -> Expression | None:
+    if len(facts.people) > 1 and rng.random() < .12:
+        return _relational(rng, facts, person, writer)
+    terms = _draw_terms(rng, facts, person)
+    if len(terms) == 1 and rng.random() < .5:
+        return None
+    said = dict(terms)
+    kinds = set(said) - {"noun"}
+    telegram = rng.random() < .35 and (kinds <= {"place"} or kinds <= {"top", "top_colour", "top_pattern", "place"}
+                                       or kinds <= {"bottom", "bottom_colour", "place"}) and kinds
+    if telegram and kinds != {"place"}:
+        terms = tuple(term for term in terms if term[0] != "noun")  # "red shirt" does not say who wears it
+    if not facts.singles_out(person, terms):
+        return None
+    return Expression(writer.short(terms) if telegram else writer.article(writer.phrase(terms)), terms)
+
+
+def describe(rng: np.random.Generator, scene: Scene, least: int = 2, most: int = 3) -> list[list[Expression]]:
+    """For each person of the scene up to `least`..`most` different expressions; none where no words single it out."""
+    facts, writer = SceneFacts(scene), _Writer(rng)
+    everybody = []
+    for person in range(len(scene.people)):
+        wanted = int(rng.integers(least, most + 1))
+        found: dict[str, Expression] = {}
+        for _ in range(_TRIES):
+            expression = _attempt(rng, facts, person, writer)
+            if expression is not None:
+                found.setdefault(expression.text, expression)
+            if len(found) == wanted:
+                break
+        everybody.append(list(found.values()))
+    return everybody

@@ -1,0 +1,206 @@
+"""Writes scenes as the published tab-separated files, and everything that is known about them as JSON lines.
+
+    python -m refhcm.data.scenes OUT --split train --count 12000 --seed 1 --bank BANK --backend mixed --images files
+
+makes OUT/train/ with
+    rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture   (also read for box tasks)
+    rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
+    rhrc.tsv      id, captions joined by &&, box, picture
+    people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility, attributes,
+                  visible share, expressions with their terms, captions
+    images/, parts/   JPEG pictures and lossless PNG part maps
+Paths are relative to the folder of the tsv. A picture is base64 of the JPEG, or its path with `--images files`. Scene i depends
+on (seed, split, i) and the sources only, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .backgrounds import Backgrounds
+from .captions import captions
+from .compose import Scene, ScenePerson, compose
+from .sources import BACKENDS, CutoutSource, make_sources
+from .splits import SPLITS, scene_rng, split_number
+from .words import Expression, describe
+
+JPEG_QUALITY = 88
+IMAGES = ("base64", "files")
+TSV_FILES = ("rkpt.tsv", "rpar.tsv", "rhrc.tsv", "people.jsonl")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make: the options of the command line, small enough to be sent to worker processes."""
+
+    out: Path
+    split: str
+    count: int
+    seed: int
+    backend: str = "2d"
+    banks: tuple[Path, ...] = ()
+    photos: Path | None = None
+    images: str = "base64"
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of this split go."""
+        return self.out / self.split
+
+
+class SceneMaker:
+    """Scenes of one plan by number, with the words for their people."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._sources = make_sources(plan.backend, plan.banks)
+        self._backgrounds = Backgrounds(plan.photos)
+
+    def make(self, index: int) -> tuple[Scene, list[list[Expression]]]:
+        """Scene `index` and the expressions of each of its people."""
+        rng = scene_rng(self.plan.seed, self.plan.split, index)
+        scene = compose(rng, self.plan.split, self._source(rng), self._backgrounds)
+        return scene, describe(rng, scene)
+
+    def _source(self, rng: np.random.Generator) -> CutoutSource:
+        shares = [share for _, share in self._sources]
+        return self._sources[int(rng.choice(len(shares), p=shares))][0]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def keypoint_field(keypoints: np.ndarray) -> str:
+    """34 numbers of one person's keypoints [17, 3], one decimal; 0,0 is unlabelled, so no labelled point is written so."""
+    values = np.where(keypoints[:, 2:] > 0, np.maximum(np.round(keypoints[:, :2].astype(float), 1), .1), 0.0)
+    return _numbers(values.ravel().tolist())
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """A picture uint8 [H, W, 3] as a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+def part_map_png(parts: np.ndarray) -> bytes:
+    """A part map uint8 [H, W] as a grey PNG file whose values are the classes."""
+    file = io.BytesIO()
+    Image.fromarray(parts).save(file, "PNG", compress_level=6)
+    return file.getvalue()
+
+
+def scene_rows(plan: Plan, index: int, scene: Scene, words: Sequence[Sequence[Expression]]) -> tuple[str, ...]:
+    """The lines of one scene for each of TSV_FILES; writes its pictures below the plan's folder."""
+    name, encoded = f"{index:07d}", jpeg(scene.image)
+    image_path = f"images/{name}.jpg"
+    (plan.folder / image_path).write_bytes(encoded)
+    picture = image_path if plan.images == "files" else base64.b64encode(encoded).decode("ascii")
+    rkpt, rpar, rhrc, people = [], [], [], []
+    for number, (person, expressions) in enumerate(zip(scene.people, words, strict=True)):
+        who, box, told = f"{name}_{number}", _numbers(person.box), captions(person)
+        parts_path = f"parts/{who}.png"
+        (plan.folder / parts_path).write_bytes(part_map_png(person.parts))
+        keypoints = keypoint_field(person.keypoints)
+        for k, expression in enumerate(expressions):
+            rkpt.append("\t".join((f"{who}_{k}", f"{plan.split}_{name}", expression.text, box, keypoints, picture)))
+            rpar.append("\t".join((f"{who}_{k}", expression.text, box, "", parts_path, image_path)))
+        # One sentence to learn; the further ways to say it are references for scoring.
+        references = told[:1] if plan.split == "train" else told
+        rhrc.append("\t".join((who, "&&".join(references), box, picture)))
+        people.append(_person_record(who, person, expressions, told, parts_path))
+    height, width = scene.image.shape[:2]
+    record = {"image_id": f"{plan.split}_{name}", "image": image_path, "width": width, "height": height,
+              "background": scene.background, "people": people}
+    lines = (rkpt, rpar, rhrc, [json.dumps(record, separators=(",", ":"))])
+    return tuple("".join(f"{line}\n" for line in block) for block in lines)
+
+
+def _person_record(who: str, person: ScenePerson, expressions: Sequence[Expression], told: Sequence[str], parts: str
+                   ) -> dict[str, object]:
+    return {
+        "id": who, "box": list(person.box), "amodal_box": list(person.amodal_box),
+        "keypoints": [[round(float(x), 1), round(float(y), 1), int(v)] for x, y, v in person.keypoints],
+        "attributes": person.attributes, "visible_fraction": round(person.visible_fraction, 3),
+        "frame_fraction": round(person.frame_fraction, 3), "pixels_per_metre": round(person.scale, 2), "parts": parts,
+        "captions": list(told),
+        "expressions": [{"text": e.text, "terms": e.terms, "relation": e.relation} for e in expressions],
+    }
+
+
+_maker: SceneMaker | None = None
+
+
+def _start_worker(plan: Plan) -> None:
+    """Opens banks and photo folders once per process."""
+    global _maker
+    _maker = SceneMaker(plan)
+
+
+def _work(plan: Plan, index: int) -> tuple[str, ...]:
+    assert _maker is not None
+    return scene_rows(plan, index, *_maker.make(index))
+
+
+def _all_rows(plan: Plan, workers: int) -> Iterator[tuple[str, ...]]:
+    if workers <= 1:
+        _start_worker(plan)
+        yield from map(partial(_work, plan), range(plan.count))
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (plan,)) as pool:
+        yield from pool.imap(partial(_work, plan), range(plan.count), chunksize=4)
+
+
+def write_scenes(plan: Plan, workers: int = 1) -> Path:
+    """Makes all scenes of the plan and returns their folder. ValueError / FileNotFoundError for what cannot be made."""
+    split_number(plan.split)
+    if plan.count < 1 or plan.images not in IMAGES:
+        raise ValueError(f"Ask for at least one scene, and for images as one of {', '.join(IMAGES)}.")
+    make_sources(plan.backend, plan.banks)  # a wrong choice is told here, once, not by every worker
+    Backgrounds(plan.photos)
+    for folder in ("images", "parts"):
+        (plan.folder / folder).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(plan.folder / name, "w", encoding="utf-8", newline="\n")) for name in TSV_FILES]
+        for blocks in _all_rows(plan, workers):
+            for file, block in zip(files, blocks, strict=True):
+                file.write(block)
+    return plan.folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python -m refhcm.data.scenes`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m refhcm.data.scenes", description="Make scenes of people with labels.")
+    parser.add_argument("out", type=Path, help="folder to write to; a subfolder named after the split is made")
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--count", type=int, default=100, help="number of scenes")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", choices=BACKENDS, default=None, help="default: mixed with a bank, else 2d")
+    parser.add_argument("--bank", type=Path, action="append", default=[], help="folder of rendered people; may be repeated")
+    parser.add_argument("--photos", type=Path, default=None, help="folder of pictures without people, as backgrounds")
+    parser.add_argument("--images", choices=IMAGES, default="base64", help="how rkpt and rhrc hold their pictures")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args(arguments)
+    backend = given.backend or ("mixed" if given.bank else "2d")
+    plan = Plan(given.out, given.split, given.count, given.seed, backend, tuple(given.bank), given.photos, given.images)
+    try:
+        folder = write_scenes(plan, given.workers)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{given.count} scenes in {folder}")
+    return 0
