@@ -49,6 +49,7 @@ def load_fairseq() -> ModuleType:
     _broadcast_without_pickle_file()
     _keep_bf16_off_tpu()
     _distribute_on_cpu()
+    _average_weights_once()
     _hush()
     setattr(fairseq, _MARK, True)
     return fairseq
@@ -165,8 +166,36 @@ def _distribute_on_cpu() -> None:
     utils.all_gather_list = all_gather_list
 
 
+def _average_weights_once() -> None:
+    """`--store-ema` stops at integer buffers (batch norm's counters) and averages a tied weight once per name."""
+    ema = importlib.import_module("fairseq.models.ema.ema")
+
+    @torch.no_grad()
+    def step(self: Any, new_model: torch.nn.Module, updates: int | None = None) -> None:
+        own = self.model.state_dict()
+        mean = self.fp32_params if self.config.ema_fp32 else own
+        done = set()
+        for name, value in new_model.state_dict().items():
+            if mean[name].data_ptr() in done:
+                continue
+            done.add(mean[name].data_ptr())
+            if value.is_floating_point() and name not in self.skip_keys:
+                mean[name].lerp_(value.to(mean[name].dtype), 1 - self.decay)
+            else:
+                mean[name].copy_(value)
+        for name, value in own.items():
+            if value is not mean[name]:
+                value.copy_(mean[name])
+
+    ema.EMA._step_internal = step
+
+
 def _hush() -> None:
-    """Deprecation notices of fairseq's own code, which nobody here can act on."""
+    """Notices about fairseq's own code, which nobody here can act on."""
+    # The trainer takes all biases that are None for one shared parameter, and says so line by line.
+    logging.getLogger("fairseq.trainer").addFilter(
+        lambda record: not str(record.msg).startswith("detected shared parameter")
+    )
     for message in (
         r"`torch\.cuda\.amp\.",
         r".*hydra\.experimental",
