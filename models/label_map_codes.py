@@ -1,0 +1,92 @@
+"""Fill the codes column of an rpar.tsv with what a label-map tokenizer makes of its part maps:
+
+python -m refhcm.models.label_map_codes IN.tsv OUT.tsv --tokenizer checkpoints/compact
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.dataset import LAYOUTS, ReferringDataset
+from ..errors import RefHCMError
+from .label_map import LabelMapTokenizer
+from .label_map_data import COLUMNS_WITHOUT_CODES, classes_only
+from .label_map_files import load_label_map
+from .label_map_paste import crop_part_map
+
+
+@torch.inference_mode()
+def part_map_codes(
+    tokenizer: LabelMapTokenizer, part_map: np.ndarray, box: Sequence[float]
+) -> tuple[int, ...]:
+    """The codes, row by row, of one person: labels [H, W] of a picture and the person's box in its pixels."""
+    size = tokenizer.config.height, tokenizer.config.width
+    crop = crop_part_map(classes_only(part_map), box, size)
+    return tuple(tokenizer.encode(torch.from_numpy(crop)[None])[0].tolist())
+
+
+def fill_codes(source: str | Path, target: str | Path, tokenizer: LabelMapTokenizer, batch: int = 64) -> int:
+    """Copy `source` to `target` with the codes column filled in; every other column stays as it is.
+
+    Part maps are looked for beside `source`. The target appears only when it is complete. Returns the number
+    of rows; raises RefHCMError naming file and line for a row without a usable part map or box.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() and target.samefile(source):
+        raise RefHCMError(f"{source} cannot be read and written at once; name another file for the result")
+    data = ReferringDataset(source, "rpar", columns=COLUMNS_WITHOUT_CODES, parts=True, draft=64)
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            for start in range(0, len(data), batch):
+                rows = range(start, min(start + batch, len(data)))
+                file.writelines("\t".join(fields) + "\n" for fields in _filled(data, rows, tokenizer))
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(data)
+
+
+@torch.inference_mode()
+def _filled(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer) -> Iterator[list[str]]:
+    """The fields of some rows, in file order, codes included."""
+    size = tokenizer.config.height, tokenizer.config.width
+    crops = []
+    for row in rows:
+        _, answer, _ = data[row]
+        try:
+            crops.append(crop_part_map(classes_only(answer.parts), answer.box, size))
+        except RefHCMError as error:
+            raise data.file.bad(row, str(error)) from error
+    codes = tokenizer.encode(torch.from_numpy(np.stack(crops)))
+    for row, numbers in zip(rows, codes.tolist(), strict=True):
+        fields = {**data.file[row], "codes": ",".join(map(str, numbers))}
+        yield [fields[name] for name in LAYOUTS["rpar"]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m refhcm.models.label_map_codes", description="Fill the codes column of an rpar.tsv."
+    )
+    parser.add_argument("source", help="rpar.tsv whose codes column is empty or out of date")
+    parser.add_argument("target", help="file to write")
+    parser.add_argument("--tokenizer", required=True, help="folder with label_map.json and .safetensors")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        count = fill_codes(options.source, options.target, load_label_map(options.tokenizer))
+    except (RefHCMError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error
+    print(f"{count} rows written to {options.target}")
+
+
+if __name__ == "__main__":
+    main()

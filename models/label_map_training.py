@@ -1,0 +1,269 @@
+"""Train a label-map tokenizer:
+
+    python -m refhcm.models.label_map_training rpar_train.tsv --valid rpar_val.tsv --out checkpoints/compact
+
+or from a bank of cut-out people, held out by outfit:
+
+    python -m refhcm.models.label_map_training --bank BANK --out checkpoints/compact
+
+Cross entropy and Dice on the reconstruction; the codebook follows running means of what it stands for (van
+den Oord et al. 2017, arXiv 1711.00937, appendix A.1), starts from k-means after a warm-up without codes, and
+gives unused entries to vectors that are badly served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import RefHCMError
+from ..metrics.parsing import ParsingMeter
+from .label_map import Codebook, LabelMapConfig, LabelMapTokenizer
+from .label_map_data import draw_many, read_bank, read_rows
+from .label_map_files import save_label_map
+
+_START_BATCHES = 16  # of the warm-up, for k-means
+RARITY_POWER = 0.2
+"""Class weights are the inverse frequency to this power; 0.5 makes rare classes spill over their outlines."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: `warmup` is the share of steps without codes, `occlude` that of people partly hidden."""
+
+    steps: int = 3000
+    batch: int = 32
+    rate: float = 2e-3
+    warmup: float = 0.15
+    commitment: float = 0.25
+    dice: float = 1.0
+    occlude: float = 0.5
+    seed: int = 0
+
+
+class CodebookAverage:
+    """Moves each codebook entry to the running mean of the vectors that chose it."""
+
+    def __init__(self, codebook: Codebook, decay: float = 0.98, idle: float = 0.02) -> None:
+        """`idle`: an entry chosen less often than this share of the even share is given a new place."""
+        self.codebook, self.decay, self.idle = codebook, decay, idle
+        size, width = codebook.embedding.weight.shape
+        self.counts = torch.ones(size)
+        self.sums = torch.zeros(size, width)
+        self.recent: list[Tensor] = []
+        self.started = False
+
+    def watch(self, latents: Tensor) -> None:
+        """Keep the vectors of the last batches [B, width, rows, columns] of the warm-up to start from."""
+        self.recent = [*self.recent[1 - _START_BATCHES :], _as_rows(latents)]
+
+    def replace(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the nearest entry in the place of each vector, and learn from the vectors.
+
+        Args:
+            latents: [B, width, rows, columns].
+
+        Returns:
+            The entries, of the same shape, through which gradients pass unchanged to `latents`; and the mean
+            squared distance, which pulls the encoder towards the entries.
+        """
+        if not self.started:
+            self.watch(latents)
+            self.start(torch.cat(self.recent))
+        rows = _as_rows(latents)
+        nearest = self.codebook.embedding(self.codebook.nearest(rows))
+        nearest = nearest.unflatten(0, (latents.shape[0], *latents.shape[2:])).permute(0, 3, 1, 2)
+        self.update(rows)
+        return latents + (nearest - latents).detach(), F.mse_loss(latents, nearest)
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor, rounds: int = 12) -> None:
+        """Place the entries by k-means on `vectors` [N, width]."""
+        table = self.codebook.embedding.weight
+        table.copy_(vectors[torch.randint(len(vectors), (len(table),))])
+        for _ in range(rounds):
+            sums, counts = self._assign(vectors)
+            filled = counts > 0
+            table[filled] = sums[filled] / counts[filled, None]
+            table[~filled] = vectors[torch.randint(len(vectors), (int((~filled).sum()),))]
+        self.counts.fill_(len(vectors) / len(table) / len(self.recent or [0]))
+        self.sums.copy_(table * self.counts[:, None])
+        self.started, self.recent = True, []
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor) -> None:
+        """Take in the vectors [N, width] of one batch."""
+        sums, counts = self._assign(vectors)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        table = self.codebook.embedding.weight
+        table.copy_(self.sums / self.counts.clamp(min=1e-5)[:, None])
+        even = len(vectors) / len(table)
+        # a few at a time: the worst served vectors lie close together
+        unused = torch.nonzero(self.counts < self.idle * even).flatten()[: max(1, len(table) // 50)]
+        if len(unused):
+            error = (vectors - table[self.codebook.nearest(vectors)]).pow(2).sum(dim=1)
+            chosen = vectors[torch.multinomial(error + 1e-9, len(unused))]
+            self.counts[unused] = even
+            self.sums[unused] = chosen * even
+            table[unused] = chosen
+
+    def _assign(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.codebook.nearest(vectors)
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, vectors)
+        return sums, torch.bincount(codes, minlength=len(sums)).float()
+
+
+def _as_rows(latents: Tensor) -> Tensor:
+    """[B, width, rows, columns] -> [B * rows * columns, width], without gradient."""
+    return latents.detach().permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def reconstruction_loss(logits: Tensor, labels: Tensor, weights: Tensor, dice: float) -> Tensor:
+    """Weighted cross entropy plus `dice` times (1 - Dice), the mean over the batch's classes of their Dice.
+
+    Args:
+        logits: [B, classes, H, W].
+        labels: int64 [B, H, W].
+        weights: Weight of each class in the cross entropy [classes].
+    """
+    truth = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    chances = logits.softmax(dim=1)
+    overlap = (chances * truth).sum(dim=(0, 2, 3))
+    total = chances.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    present = truth.amax(dim=(0, 2, 3)) > 0
+    missing = 1 - (2 * overlap / total.clamp(min=1e-6))[present].mean()
+    return F.cross_entropy(logits, labels, weight=weights) + dice * missing
+
+
+def class_weights(crops: np.ndarray, classes: int) -> Tensor:
+    """Weights that grow slowly with the rarity of a class; their mean over the pixels of the crops is 1."""
+    share = np.bincount(crops.ravel(), minlength=classes) / crops.size
+    weights = np.maximum(share, 1e-5) ** -RARITY_POWER
+    return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
+
+
+def train(people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe) -> LabelMapTokenizer:
+    """A tokenizer trained on person part maps (uint8 [h, w] each, any size); prints its progress."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    size = (config.height, config.width)
+    tokenizer = LabelMapTokenizer(config).train()
+    average = CodebookAverage(tokenizer.quantize)
+    weights = class_weights(draw_many(people, rng, size, recipe.occlude, 500), config.classes)
+    tokenizer.quantize.requires_grad_(False)
+    learned = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    for step in range(recipe.steps):
+        labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch)).long()
+        latents = tokenizer.latents(labels)
+        commitment = latents.new_zeros(())
+        if step < int(recipe.warmup * recipe.steps):
+            average.watch(latents)
+        else:
+            latents, commitment = average.replace(latents)
+        loss = reconstruction_loss(tokenizer.reconstruct(latents), labels, weights, recipe.dice)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + recipe.commitment * commitment).backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % max(1, recipe.steps // 20) == 0:
+            print(f"step {step:6d}  loss {loss.item():.4f}  commitment {commitment.item():.4f}", flush=True)
+    return tokenizer.eval()
+
+
+@torch.inference_mode()
+def round_trip(tokenizer: LabelMapTokenizer, crops: np.ndarray, batch: int = 64) -> dict[str, float]:
+    """Scores of crops [N, height, width] after encoding and decoding (see `metrics.parsing`), and `codes`,
+    the number of codebook entries in use: the most that any model can reach through these codes."""
+    meter, used = ParsingMeter(tokenizer.config.classes), set()
+    for start in range(0, len(crops), batch):
+        labels = torch.from_numpy(crops[start : start + batch]).long()
+        codes = tokenizer.encode(labels)
+        used.update(codes.flatten().tolist())
+        for predicted, truth in zip(tokenizer.decode(codes).numpy(), labels.numpy(), strict=True):
+            meter.add(predicted, truth)
+    return {**meter.result(), "codes": float(len(used))}
+
+
+def _rate(step: int, steps: int) -> float:
+    """Rises over the first 2 %, then falls to 1 % along a cosine."""
+    rise = min(1.0, (step + 1) / max(1.0, 0.02 * steps))
+    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    recipe = Recipe()
+    parser = argparse.ArgumentParser(
+        prog="python -m refhcm.models.label_map_training", description="Train a label-map tokenizer."
+    )
+    parser.add_argument("data", nargs="*", help="rpar.tsv files to train on")
+    parser.add_argument("--bank", help="a bank of cut-out people, instead of or besides the files")
+    parser.add_argument(
+        "--valid", help="rpar.tsv to measure the round trip on (else the bank's held-out outfits)"
+    )
+    parser.add_argument("--out", required=True, help="folder to write label_map.json and .safetensors to")
+    parser.add_argument("--preset", default="compact", help="compact or published")
+    parser.add_argument("--codebook", type=int, help="number of codes, instead of the preset's")
+    parser.add_argument("--limit", type=int, help="use at most so many people per file or bank")
+    parser.add_argument("--threads", type=int, default=2)
+    for name in ("steps", "batch", "rate", "occlude", "seed"):
+        default = getattr(recipe, name)
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        people, held_out = _gather(options)
+        config = LabelMapConfig.preset(options.preset)
+        if options.codebook:
+            config = replace(config, codebook=options.codebook)
+        recipe = replace(
+            recipe,
+            steps=options.steps,
+            batch=options.batch,
+            rate=options.rate,
+            occlude=options.occlude,
+            seed=options.seed,
+        )
+        print(f"{len(people)} people to train on, {len(held_out)} held out")
+        tokenizer = train(people, config, recipe)
+        save_label_map(Path(options.out), tokenizer)
+    except (RefHCMError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error
+    if held_out:
+        for title, occlude in (("as they are", 0.0), ("partly hidden", 1.0)):
+            rng = np.random.default_rng(0)  # the same crops at every call
+            count = min(1000, 4 * len(held_out))
+            crops = draw_many(held_out, rng, (config.height, config.width), occlude, count)
+            scores = round_trip(tokenizer, crops)
+            print(
+                f"round trip, {title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            )
+
+
+def _gather(options: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    if not options.data and not options.bank:
+        raise RefHCMError("name at least one rpar.tsv file, or a bank with --bank")
+    people = read_rows(options.data, options.limit)
+    held_out: list[np.ndarray] = []
+    if options.bank:
+        more, held_out = read_bank(options.bank, options.limit)
+        people += more
+    if options.valid:
+        held_out = read_rows([options.valid], options.limit)
+    return people, held_out
+
+
+if __name__ == "__main__":
+    main()
