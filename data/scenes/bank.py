@@ -2,9 +2,10 @@
 
     python -m refhcm.data.scenes.bank OUT --count 9000 --seed 1 --workers 2
 
-A bank is a folder of shards `shard-00000.zip`, ... (zip without compression): per cut-out `000.webp` (RGBA, lossy colour,
-exact alpha) and `000.png` (part map), and one `index.jsonl` with the rest. Shards are complete or absent, so a bank can be
-read while it grows, and a stopped run continues where it was. Person i depends on the seed and i alone.
+A bank is a folder of shards `shard-00000.zip`, ... (zip without compression): per cut-out `000.webp` (RGBA,
+lossy colour, exact alpha) and `000.png` (part map), and one `index.jsonl` with the rest. Shards are complete
+or absent, so a bank can be read while it grows, and a stopped run continues where it was. Person i depends on
+the seed and on i alone.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def decode(image: bytes, parts: bytes, record: dict) -> Cutout:
             float(record["height_m"]), float(record["stature_px"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise BankError(f"A cut-out of the bank is damaged ({error}): delete its shard and run the bank again.") from error
+        raise BankError(
+            f"A cut-out of the bank is damaged ({error}): delete its shard and run the bank again."
+        ) from error
 
 
 def _pixels(data: bytes, kind: str, mode: str, size: list[int]) -> np.ndarray:
@@ -78,7 +81,9 @@ def _pixels(data: bytes, kind: str, mode: str, size: list[int]) -> np.ndarray:
 
 
 def write_shard(path: Path, cutouts: Iterable[tuple[Cutout, dict]]) -> int:
-    """Write a shard in one move; with each cut-out comes a dict of further values for the index. Returns their number."""
+    """Write a shard in one move; with each cut-out comes a dict of further values for the index. Returns
+    their number.
+    """
     part = path.with_suffix(f".{os.getpid()}.part")
     lines = []
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as shard:
@@ -105,7 +110,9 @@ def _read_index(path: Path) -> list[dict]:
             raise BankError(f"The index of {path} is too large to be one of ours: delete the file.")
         return [json.loads(line) for line in shard.read("index.jsonl").decode().splitlines()]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BankError(f"{path} is not a shard of a people bank ({error}): delete it and run the bank again.") from error
+        raise BankError(
+            f"{path} is not a shard of a people bank ({error}): delete it and run the bank again."
+        ) from error
 
 
 class Bank:
@@ -115,7 +122,8 @@ class Bank:
         self.shards = sorted(Path(folder).glob("shard-*.zip"))
         if not self.shards:
             raise BankError(
-                f"No people bank in {folder}: make one with python -m refhcm.data.scenes.bank {folder} --count 1000."
+                f"No people bank in {folder}: make one with "
+                f"python -m refhcm.data.scenes.bank {folder} --count 1000."
             )
         indices = [_read_index(path) for path in self.shards]
         self.starts = np.cumsum([0] + [len(index) for index in indices]).tolist()
@@ -137,17 +145,21 @@ class Bank:
     def _member(file: zipfile.ZipFile, name: str) -> bytes:
         try:
             if file.getinfo(name).file_size > 4 * MAX_SIDE**2:
-                raise BankError(f"{name} of {file.filename} is too large to be one of ours: delete the shard.")
+                raise BankError(
+                    f"{name} of {file.filename} is too large to be one of ours: delete the shard."
+                )
             return file.read(name)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise BankError(f"{file.filename} is damaged ({error}): delete it and run the bank again.") from error
+            raise BankError(
+                f"{file.filename} is damaged ({error}): delete it and run the bank again."
+            ) from error
 
     def attributes(self, i: int) -> dict[str, str]:
         """The words about a cut-out (`cutout.ATTRIBUTE_KEYS`), without decoding it."""
         return dict(self.records[i]["attributes"])
 
     def notes(self, i: int) -> dict:
-        """The index entry: `person` (views of one person share it), size, keypoints, camera and light angles."""
+        """The index entry: `person` (the same for all views of one), keypoints, camera and light angles."""
         return dict(self.records[i])
 
 
@@ -188,9 +200,14 @@ def _start_worker() -> None:
 def _prepare(folder: Path, count: int, seed: int) -> list[tuple[Path, int, int, int]]:
     """Check that the folder is new or of the same seed, and list the shards that are still to be made."""
     folder.mkdir(parents=True, exist_ok=True)
-    about, card = folder / "bank.json", {"format": FORMAT, "seed": seed, "cutouts_per_shard": CUTOUTS_PER_SHARD}
+    about, card = (
+        folder / "bank.json",
+        {"format": FORMAT, "seed": seed, "cutouts_per_shard": CUTOUTS_PER_SHARD},
+    )
     if about.exists() and json.loads(about.read_text()) != card:
-        raise BankError(f"{folder} holds another bank ({about.read_text().strip()}): choose another folder or delete it.")
+        raise BankError(
+            f"{folder} holds another bank ({about.read_text().strip()}): choose another folder or delete it."
+        )
     about.write_text(json.dumps(card) + "\n")
     jobs = []
     for shard in range(-(-count // CUTOUTS_PER_SHARD)):
@@ -202,7 +219,9 @@ def _prepare(folder: Path, count: int, seed: int) -> list[tuple[Path, int, int, 
 
 
 def build(folder: str | os.PathLike, count: int, seed: int, workers: int = 1) -> None:
-    """Render what is missing of a bank of `count` cut-outs. Needs the extra `scenes3d` and the MakeHuman garments."""
+    """Render what is missing of a bank of `count` cut-outs. Needs the extra `scenes3d` and the MakeHuman
+    garments.
+    """
     from tqdm import tqdm
 
     from .people3d.assets import data_root
@@ -219,7 +238,9 @@ def build(folder: str | os.PathLike, count: int, seed: int, workers: int = 1) ->
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m refhcm.data.scenes.bank", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m refhcm.data.scenes.bank", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("folder", metavar="OUT")
     parser.add_argument("--count", type=int, default=9000, help="number of cut-outs")
     parser.add_argument("--seed", type=int, default=1)

@@ -9,8 +9,8 @@ import numpy as np
 from ..annotation import KEYPOINT_NAMES, PART_NAMES
 
 ATTRIBUTE_KEYS = (
-    "gender", "age", "top", "top_colour", "top_pattern", "bottom", "bottom_colour", "hair", "hair_colour", "hat",
-    "pose", "view",
+    "gender", "age", "top", "top_colour", "top_pattern", "bottom", "bottom_colour", "hair", "hair_colour",
+    "hat", "pose", "view",
 )  # fmt: skip
 """What is told about a person. Every value is a word or two, '' where there is nothing to tell."""
 
@@ -27,7 +27,9 @@ class Cutout:
     parts: np.ndarray
     """uint8 [h, w], the class of `PART_NAMES` that is seen in each pixel; 0 outside the person."""
     keypoints: np.ndarray
-    """float32 [17, 3]: x, y in continuous pixels; v is 2 seen, 1 hidden by the person's own body, 0 not there."""
+    """float32 [17, 3]: x, y in continuous pixels; v is 2 seen, 1 hidden by the person's own body, 0 not
+    there.
+    """
     attributes: dict[str, str] = field(default_factory=dict)
     """The words of `ATTRIBUTE_KEYS`."""
     height_m: float = 1.7
@@ -37,7 +39,9 @@ class Cutout:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 4 or self.image.dtype != np.uint8:
-            raise ValueError(f"A cut-out's image must be uint8 [h, w, 4], not {self.image.dtype} {self.image.shape}.")
+            raise ValueError(
+                f"A cut-out's image must be uint8 [h, w, 4], not {self.image.dtype} {self.image.shape}."
+            )
         if self.parts.shape != self.image.shape[:2] or self.parts.dtype != np.uint8:
             raise ValueError("A cut-out's part map must be uint8 and as large as its image.")
         if self.parts.size and self.parts.max() >= len(PART_NAMES):

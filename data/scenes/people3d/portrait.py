@@ -12,18 +12,19 @@ from .render import Camera, Light, Picture, Renderer, look_at
 MARGIN = 3
 """Pixels kept free around a person in the renderer's frame."""
 STATURE_PX = (260.0, 320.0)
-"""The standing height of a person in pixels; a pose that is wider or higher than the frame is drawn smaller."""
+"""The standing height of a person in pixels; a pose that is wider or higher than the frame is drawn smaller.
+"""
 
 THICKNESS = np.array(
     [0.04, 0.04, 0.04, 0.07, 0.07, 0.13, 0.13, 0.08, 0.08, 0.07, 0.07, 0.18, 0.18, 0.11, 0.11, 0.10, 0.10]
 )
-"""How far the visible surface may lie before a joint that counts as seen: half the body's depth there, in metres of a
-person 1.7 m tall, clothes and hair included. COCO order; measured on the rest body."""
+"""How far the visible surface may lie before a joint that counts as seen: half the body's depth there, in
+metres of a person 1.7 m tall, clothes and hair included. COCO order; measured on the rest body."""
 
 OWN_GROUPS = (
     *[(0,)] * 5, (1, 2), (1, 3), (2,), (3,), (2,), (3,), (1, 4), (1, 5), (4,), (5,), (4,), (5,),
 )  # fmt: skip
-"""The groups (`body.GROUPS`) a joint belongs to: it is hidden when another group is seen in its place."""
+"""The groups (`model.GROUPS`) a joint belongs to: it is hidden when another group is seen in its place."""
 
 
 def view_word(yaw: float) -> str:
@@ -37,11 +38,17 @@ def view_word(yaw: float) -> str:
 
 
 def sample_yaws(count: int, rng: np.random.Generator) -> list[float]:
-    """Camera directions in degrees: mostly the front half, then the back, then the sides; no two are alike."""
+    """Camera directions in degrees: mostly the front half, then the back, then the sides; all differ."""
     yaws: list[float] = []
     while len(yaws) < count:
         kind = rng.random()
-        yaw = rng.normal(0, 28) if kind < 0.58 else rng.normal(180, 28) if kind < 0.80 else rng.uniform(-180, 180)
+        yaw = (
+            rng.normal(0, 28)
+            if kind < 0.58
+            else rng.normal(180, 28)
+            if kind < 0.80
+            else rng.uniform(-180, 180)
+        )
         if all(abs((yaw - other + 180) % 360 - 180) > 20 for other in yaws):
             yaws.append(float(yaw))
     return yaws
@@ -77,11 +84,15 @@ def sample_light(yaw: float, rng: np.random.Generator) -> Light:
     share = rng.uniform(0.25, 0.7)  # of the sun in all light: overcast to clear
     level = rng.uniform(0.85, 1.2)
     sky = level * (1.05 - 0.75 * share) * cool
-    return Light(to_sun, level * 1.35 * share * warm, sky, sky * rng.uniform(0.45, 0.75) * np.array([1.03, 1, 0.96]))
+    return Light(
+        to_sun, level * 1.35 * share * warm, sky, sky * rng.uniform(0.45, 0.75) * np.array([1.03, 1, 0.96])
+    )
 
 
 def joints_seen(person: Person, camera: Camera, picture: Picture) -> np.ndarray:
-    """float32 [17, 3]: pixels of the picture, and 2 for a joint whose own body part is seen before it, else 1."""
+    """float32 [17, 3]: pixels of the picture, and 2 for a joint whose own body part is seen before it, else
+    1.
+    """
     xy, depth = camera.project(person.keypoints), -camera.in_camera(person.keypoints)[:, 2]
     width, height = camera.size
     columns = np.clip(np.floor(xy[:, 0]).astype(int), 0, width - 1)
@@ -94,8 +105,12 @@ def joints_seen(person: Person, camera: Camera, picture: Picture) -> np.ndarray:
     return np.column_stack([xy, np.where(seen, 2, 1)]).astype(np.float32)
 
 
-def portraits(renderer: Renderer, person: Person, views: int, rng: np.random.Generator) -> list[tuple[Cutout, dict]]:
-    """Cut-outs of one person from several sides, each with the camera and light it was taken with (plain numbers)."""
+def portraits(
+    renderer: Renderer, person: Person, views: int, rng: np.random.Generator
+) -> list[tuple[Cutout, dict]]:
+    """Cut-outs of one person from several sides, each with the camera and light it was taken with (plain
+    numbers).
+    """
     renderer.load(person)
     answer = []
     for yaw in sample_yaws(views, rng):
@@ -121,7 +136,9 @@ def _cut(person: Person, camera: Camera, picture: Picture, view: str) -> Cutout:
 
 
 def _notes(person: Person, yaw: float, camera: Camera, light: Light) -> dict[str, float]:
-    """What a compositor may want to match: angles in degrees (sun relative to the camera), distance in metres."""
+    """What a compositor may want to match: angles in degrees (sun relative to the camera), distance in
+    metres.
+    """
     eye = -camera.view[:3, :3].T @ camera.view[:3, 3]
     sun = unit(light.to_sun)
     return {

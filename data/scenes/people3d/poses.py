@@ -1,8 +1,10 @@
-"""Poses sampled from joint ranges. Everything is in the frame of the resting body: +x its left, -y its front, +z up.
+"""Poses sampled from joint ranges. Everything is in the frame of the resting body: +x its left, -y its front,
++z up.
 
-A limb is asked for as two directions, upper and lower segment. They fix the rotation of the upper bone up to the twist
-about itself; the twist follows from the hinge: elbow and knee bend about one axis only. Bone rotations are relative to the
-parent bone and given in the axes of the rest pose. All angles are degrees, all lengths metres of a body 1.75 m tall.
+A limb is asked for as two directions, upper and lower segment. They fix the rotation of the upper bone up to
+the twist about itself; the twist follows from the hinge: elbow and knee bend about one axis only. Bone
+rotations are relative to the parent bone and given in the axes of the rest pose. All angles are degrees, all
+lengths metres of a body 1.75 m tall.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ class Pose:
         """A uniform number."""
         return float(self.rng.uniform(low, high))
 
-    def limb(self, chain: tuple[str, ...], side: str, upper: np.ndarray, lower: np.ndarray, hinge: np.ndarray) -> None:
+    def limb(
+        self, chain: tuple[str, ...], side: str, upper: np.ndarray, lower: np.ndarray, hinge: np.ndarray
+    ) -> None:
         """Point a two-segment limb; `hinge` is the bending axis to use when the limb is nearly straight."""
         first, twist, second, end = (bone + side for bone in chain)
         rest_upper = unit(self.rest[second] - self.rest[first])
@@ -90,7 +94,7 @@ class Pose:
         self.limb(ARM, side, upper, lower, np.array([-OUTWARD[side], 0.15, 0.0]))
 
     def hand_to(self, side: str, target: np.ndarray, elbow: np.ndarray) -> None:
-        """Bring the wrist to a point as far as the arm reaches, the elbow on the side of direction `elbow`."""
+        """Bring the wrist to a point as far as the arm reaches, the elbow bent towards direction `elbow`."""
         shoulder, joint, wrist = (self.rest[bone + side] for bone in (ARM[0], ARM[2], ARM[3]))
         a, b = np.linalg.norm(joint - shoulder), np.linalg.norm(wrist - joint)
         way = np.asarray(target, float) - shoulder
@@ -139,11 +143,17 @@ def _gesture(pose: Pose, side: str) -> None:
     elif pick < 0.66:  # carrying or holding something before the body
         pose.hang(side, u(0, 30), u(60, 105), u(0.05, 0.3))
     elif pick < 0.74:  # at the phone, scratching, shading the eyes
-        pose.hand_to(side, pose.rest["head"] + [x * u(0.07, 0.13), -u(0.04, 0.16), u(0.02, 0.12)], (x, -u(0.1, 0.8), -1))
+        pose.hand_to(
+            side,
+            pose.rest["head"] + np.array([x * u(0.07, 0.13), -u(0.04, 0.16), u(0.02, 0.12)]),
+            (x, -u(0.1, 0.8), -1),
+        )
     elif pick < 0.84:
         pose.hand_to(side, pose.hip(side, 0.09, u(0.02, 0.09), u(0.10, 0.15)), (x, u(0.1, 0.5), -0.3))
     elif pick < 0.92:  # stretched out sideways or forward below the shoulder
-        pose.arm(side, (x * u(0.3, 1), -u(0, 0.9), -u(0.1, 0.7)), (x * u(0.2, 0.8), -u(0.1, 0.9), u(-0.5, 0.3)))
+        pose.arm(
+            side, (x * u(0.3, 1), -u(0, 0.9), -u(0.1, 0.7)), (x * u(0.2, 0.8), -u(0.1, 0.9), u(-0.5, 0.3))
+        )
     else:  # behind the back
         pose.hand_to(side, pose.hip(side, -u(0, 0.08), -u(0.12, 0.16), u(0.05, 0.15)), (x, 0.5, 0))
 
@@ -213,24 +223,32 @@ def _arms(pose: Pose, lead: str, trail: str, word: str) -> None:
         pose.hang(trail, u(12, 48), u(75, 115))
     elif word == "arms raised":
         for side in SIDES:
-            pose.arm(side, (out[side] * u(0.15, 1.0), -u(-0.1, 0.35), 1), (out[side] * u(-0.4, 0.9), -u(0, 0.3), 1))
+            pose.arm(
+                side, (out[side] * u(0.15, 1.0), -u(-0.1, 0.35), 1), (out[side] * u(-0.4, 0.9), -u(0, 0.3), 1)
+            )
             pose.bones["clavicle" + side] = rotation((0, out[side], 0), -u(8, 18))
     elif word == "waving":
-        pose.arm(lead, (out[lead] * u(0.7, 1.2), -u(0, 0.5), u(0, 0.8)), (out[lead] * u(-0.4, 0.6), -u(0.1, 0.5), 1))
+        pose.arm(
+            lead,
+            (out[lead] * u(0.7, 1.2), -u(0, 0.5), u(0, 0.8)),
+            (out[lead] * u(-0.4, 0.6), -u(0.1, 0.5), 1),
+        )
         pose.bones["clavicle" + lead] = rotation((0, out[lead], 0), -u(3, 12))
         pose.hang(trail, u(-12, 16), u(5, 45))
     elif word == "pointing":
         way = np.array([out[lead] * u(-0.1, 1.0), -u(0.3, 1.0), u(-0.15, 0.35)])
-        pose.arm(lead, way, way + [0, 0, u(-0.1, 0.15)])
+        pose.arm(lead, way, way + np.array([0, 0, u(-0.1, 0.15)]))
         pose.hang(trail, u(-12, 16), u(5, 45))
     elif word == "hands on hips":
         for side in SIDES:
-            pose.hand_to(side, pose.hip(side, 0.09, u(0.02, 0.09), u(0.10, 0.15)), (out[side], u(0.1, 0.5), -0.3))
+            pose.hand_to(
+                side, pose.hip(side, 0.09, u(0.02, 0.09), u(0.10, 0.15)), (out[side], u(0.1, 0.5), -0.3)
+            )
             pose.bones["wrist" + side] = rotation((0, 0, 1), out[side] * u(10, 30))
     elif word == "arms crossed":
         chest = (pose.rest["upperarm01.L"] + pose.rest["upperarm01.R"]) / 2
         for side, front, low in ((lead, 0.235, 0.0), (trail, 0.19, 0.055)):
-            target = chest + [-out[side] * u(0.05, 0.09), -front, -low - u(0.20, 0.23)]
+            target = chest + np.array([-out[side] * u(0.05, 0.09), -front, -low - u(0.20, 0.23)])
             pose.hand_to(side, target, (out[side], -0.25, -1))
     elif word in ("sitting", "kneeling", "crouching"):
         for side in SIDES:
@@ -243,7 +261,7 @@ def _arms(pose: Pose, lead: str, trail: str, word: str) -> None:
 
 
 def sample_pose(word: str, rest: dict[str, np.ndarray], rng: np.random.Generator) -> Pose:
-    """A pose for one of `POSES`. rest: bone name -> [3] head position of the resting body, scaled to 1.75 m."""
+    """A pose for one of `POSES`. rest: bone -> head position [3] in the resting body, scaled to 1.75 m."""
     pose = Pose(rest, rng)
     u = pose.u
     lead, trail = rng.permutation(SIDES).tolist()
@@ -251,9 +269,17 @@ def sample_pose(word: str, rest: dict[str, np.ndarray], rng: np.random.Generator
     _arms(pose, lead, trail, word)
     for side in SIDES:
         pose.curl(side, u(2, 12) if word in ("waving", "arms raised") else u(8, 45))
-    bend = u(8, 20) if word == "leaning" else u(-4, 16) if word in ("sitting", "kneeling", "crouching") else u(-5, 7)
+    bend = (
+        u(8, 20)
+        if word == "leaning"
+        else u(-4, 16)
+        if word in ("sitting", "kneeling", "crouching")
+        else u(-5, 7)
+    )
     pose.spine(bend, u(-5, 5), u(-10, 10))
     raise_head = u(8, 25) if word == "leaning" else 0
     pose.bones["neck01"] = rotation((1, 0, 0), u(-6, 8) - raise_head) @ rotation((0, 0, 1), u(-16, 16))
-    pose.bones["head"] = rotation((1, 0, 0), u(-9, 12)) @ rotation((0, 1, 0), u(-7, 7)) @ rotation((0, 0, 1), u(-24, 24))
+    pose.bones["head"] = (
+        rotation((1, 0, 0), u(-9, 12)) @ rotation((0, 1, 0), u(-7, 7)) @ rotation((0, 0, 1), u(-24, 24))
+    )
     return pose

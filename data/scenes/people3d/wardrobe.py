@@ -1,4 +1,5 @@
-"""What people wear and look like: which triangle of a garment is which part, what it is called, and random choices.
+"""What people wear and look like: which triangle of a garment is which part, what it is called, and random
+choices.
 
 Only items of MakeHuman's core set are listed (all are CC0, see `assets`).
 """
@@ -6,7 +7,7 @@ Only items of MakeHuman's core set are listed (all are CC0, see `assets`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -54,7 +55,8 @@ SUITS = {
     "male_casualsuit06": Suit("t-shirt", "jeans", {1: PANTS}, UPPER),
     "male_elegantsuit01": Suit(
         "suit jacket", "trousers",
-        {0: PANTS, 1: PANTS, 3: UPPER, 6: UPPER, 17: UPPER, 18: UPPER, 19: UPPER, 20: UPPER}, COAT, by_island=True,
+        {0: PANTS, 1: PANTS, 3: UPPER, 6: UPPER, 17: UPPER, 18: UPPER, 19: UPPER, 20: UPPER}, COAT,
+        by_island=True,
     ),  # islands 3, 6 are the shirt front with tie and collar, 17-20 the cuffs
     "male_worksuit01": Suit("overalls", "", {5: UPPER}, PANTS),
     "female_casualsuit01": Suit("t-shirt", "jeans", {1: PANTS}, UPPER),
@@ -62,13 +64,15 @@ SUITS = {
     "female_elegantsuit01": Suit("shirt", "skirt", {0: SKIRT}, UPPER, sleeves=True, striped=True),
     "female_sportsuit01": Suit("top", "trousers", {1: PANTS}, UPPER),
 }  # fmt: skip
-"""Garment -> words and labels. Pieces are numbered by their lowest vertex (texture row), so they are stable."""
+"""Garment -> words and labels. Pieces are numbered by their lowest vertex (texture row), so they are stable.
+"""
 
 OUTFITS = {
     "man": tuple(name for name in SUITS if name.startswith("male")),
     "woman": (
         *(name for name in SUITS if name.startswith("female") for _ in range(2)),
-        "male_casualsuit02", "male_casualsuit03", "male_casualsuit05", "male_elegantsuit01", "male_worksuit01",
+        "male_casualsuit02", "male_casualsuit03", "male_casualsuit05", "male_elegantsuit01",
+        "male_worksuit01",
     ),
 }  # fmt: skip
 MIXABLE_TOPS = {
@@ -99,7 +103,8 @@ HATS = ("fedora", "fedora_cocked")
 BROWS = tuple(f"eyebrow{i:03d}" for i in range(1, 13))
 
 COLOURS = {
-    "red": (0.56, 0.015, 0.02), "green": (0.03, 0.27, 0.05), "blue": (0.025, 0.09, 0.52), "yellow": (0.80, 0.56, 0.02),
+    "red": (0.56, 0.015, 0.02), "green": (0.03, 0.27, 0.05), "blue": (0.025, 0.09, 0.52),
+    "yellow": (0.80, 0.56, 0.02),
     "purple": (0.20, 0.035, 0.36), "orange": (0.85, 0.23, 0.015), "pink": (0.85, 0.31, 0.46),
     "brown": (0.13, 0.055, 0.02), "black": (0.012, 0.012, 0.013), "white": (0.82, 0.82, 0.82),
     "gray": (0.21, 0.21, 0.215), "navy": (0.010, 0.018, 0.085), "beige": (0.58, 0.45, 0.29),
@@ -149,9 +154,10 @@ class Look:
 
     def attributes(self) -> dict[str, str]:
         """The words about this person, all but `view`."""
+        woven = "striped" if SUITS[self.top].striped else "plain"
         return {
             "gender": self.gender, "age": self.age, "top": self.top_word, "top_colour": self.top_colour,
-            "top_pattern": "striped" if self.pattern == "plain" and SUITS[self.top].striped else self.pattern, "bottom": self.bottom_word,
+            "top_pattern": woven if self.pattern == "plain" else self.pattern, "bottom": self.bottom_word,
             "bottom_colour": self.bottom_colour if self.bottom_word else "", "hair": HAIR_WORDS[self.hair],
             "hair_colour": self.hair_colour, "hat": "hat" if self.hat else "", "pose": self.pose,
         }  # fmt: skip
@@ -188,11 +194,13 @@ def _clothes(rng: np.random.Generator, gender: str, age: str, ancestry: str, pos
     if top_word in ("t-shirt", "shirt", "sweater", "dress", "top") and rng.random() < 0.3:
         pattern = _choice(rng, ("striped", "striped", "checked", "dotted"))
     light = sum(COLOURS[colours[0]]) > 0.9
-    second = _choice(rng, ("black", "navy", "brown", "red") if light else ("white", "white", "beige", "yellow"))
+    second = _choice(
+        rng, ("black", "navy", "brown", "red") if light else ("white", "white", "beige", "yellow")
+    )
     return {
-        "top": top, "bottom": bottom, "top_word": top_word, "bottom_word": bottom_word, "top_colour": colours[0],
-        "bottom_colour": colours[1], "pattern": pattern, "second_colour": second, "dress": dress, "hem": hem,
-        "sleeve": sleeve,
+        "top": top, "bottom": bottom, "top_word": top_word, "bottom_word": bottom_word,
+        "top_colour": colours[0], "bottom_colour": colours[1], "pattern": pattern,
+        "second_colour": second, "dress": dress, "hem": hem, "sleeve": sleeve,
     }  # fmt: skip
 
 
@@ -213,7 +221,8 @@ def sample_look(rng: np.random.Generator) -> Look:
     return Look(
         gender=gender, age=age, ancestry=ancestry, pose=pose, **_clothes(rng, gender, age, ancestry, pose),
         shoes=_choice(rng, SHOES), shoe_colour=_choice(rng, COLOURS) if rng.random() < 0.5 else "", hair=hair,
-        hair_colour=hair_colour, hat=hat, hat_colour=_choice(rng, COLOURS) if hat else "", brows=_choice(rng, BROWS),
+        hair_colour=hair_colour, hat=hat, hat_colour=_choice(rng, COLOURS) if hat else "",
+        brows=_choice(rng, BROWS),
     )  # fmt: skip
 
 
@@ -222,7 +231,7 @@ def lower_half(labels: np.ndarray) -> np.ndarray:
     return (labels == PANTS) | (labels == SKIRT)
 
 
-@lru_cache(maxsize=None)
+@cache
 def suit_labels(name: str) -> np.ndarray:
     """Part class per triangle of a suit, int [T]."""
     return SUITS[name].triangle_labels(read_proxy(name))
