@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_demo(commands)
     _add_convert(commands)
+    _add_web(commands)
     commands.add_parser("doctor", help="say what is installed and what works here").set_defaults(run=run_doctor)
     commands.add_parser("version", help="print the version").set_defaults(run=run_version)
     return parser
@@ -94,9 +95,14 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="any of box, keypoints, parsing, caption (default: all)"
     )
+    parser.add_argument("--beam", type=int, default=1, metavar="N", help="width of the search (default 1: greedy)")
+    _add_model(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which model answers, and where."""
     parser.add_argument("--model", default="compact", metavar="PATH", help="a model folder (default: the bundled one)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
-    parser.add_argument("--beam", type=int, default=1, metavar="N", help="width of the search (default 1: greedy)")
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -194,6 +200,22 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
     convert_published(arguments.checkpoint, arguments.folder)
     print(f"{arguments.folder} is ready: refhcm predict IMAGE --text WORDS --model {arguments.folder}")
+    return 0
+
+
+def _add_web(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("web", help="serve a page for asking, on this machine only")
+    _add_model(parser)
+    parser.add_argument("--port", type=int, metavar="N", help="port on 127.0.0.1 (default: 7860 or the next free one)")
+    parser.set_defaults(run=run_web)
+
+
+def run_web(arguments: argparse.Namespace) -> int:
+    """`refhcm web`: until interrupted."""
+    from .inference.web import import_gradio, serve
+
+    import_gradio()  # its absence is said before a model is loaded
+    serve(_load(arguments), arguments.port)
     return 0
 
 
