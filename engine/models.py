@@ -10,6 +10,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor
 
 from ..models.config import PRESETS, ModelConfig
+from ..models.initial import start_places
 from ..models.refhcm import RefHCM
 from .weights import load_initial
 
@@ -36,6 +37,9 @@ class ModelOptions(FairseqDataclass):
     )
     imagenet: bool = field(
         default=False, metadata={"help": "start the trunk from ImageNet weights (compact only)"}
+    )
+    start_places: bool = field(
+        default=False, metadata={"help": "begin bins and picture cells as Fourier features of their places"}
     )
     autocast: str = field(
         default="none", metadata={"help": "none, or bf16: mixed precision without loss scaling, CPU or GPU"}
@@ -79,8 +83,11 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
         model = cls(config, cfg.autocast)
         if cfg.init_from:
             load_initial(model, cfg.init_from)
-        elif cfg.imagenet:
-            model.load_imagenet()
+        else:
+            if cfg.start_places:
+                start_places(model, vocabulary.bin_span)
+            if cfg.imagenet:
+                model.load_imagenet()
         if cfg.freeze_encoder_embedding or cfg.freeze_decoder_embedding:
             model.encoder.embed_tokens.weight.requires_grad_(False)
         return model
