@@ -1,7 +1,7 @@
 """What stands behind the people: made-up streets, parks, rooms and textures, or crops of people-free photos.
 
-A made background depends on its seed, size and horizon only; seeds of different splits never meet (`splits.background_seed`),
-and a photo belongs to one split by its content (`splits.photo_split`).
+A made background depends on its seed, size and horizon only; seeds of different splits never meet
+(`splits.background_seed`), and a photo belongs to one split by its content (`splits.photo_split`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def _fill(colour: np.ndarray) -> RGB:
     return r, g, b
 
 
-def noise(rng: np.random.Generator, width: int, height: int, cell: float, low: float, high: float) -> np.ndarray:
+def noise(
+    rng: np.random.Generator, width: int, height: int, cell: float, low: float, high: float
+) -> np.ndarray:
     """Smooth noise float32 [height, width] between about `low` and `high` that changes over `cell` pixels."""
     grid = (max(int(height / cell), 1) + 1, max(int(width / cell), 1) + 1)
     small = Image.fromarray(rng.uniform(low, high, grid).astype(np.float32))
@@ -49,26 +51,28 @@ def texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     y, x = np.ogrid[:height, :width]
     if kind in ("bricks", "tiles"):
         tall = rng.uniform(10, 26) if kind == "bricks" else rng.uniform(24, 80)
-        wide = tall * (rng.uniform(2, 2.8) if kind == "bricks" else rng.uniform(.9, 1.2))
+        wide = tall * (rng.uniform(2, 2.8) if kind == "bricks" else rng.uniform(0.9, 1.2))
         row = (y // tall).astype(int)
         shifted = x + (row % 2) * wide / 2 * (kind == "bricks")
         column = (shifted // wide).astype(int)
-        table = rng.uniform(.84, 1.14, 997)
+        table = rng.uniform(0.84, 1.14, 997)
         level = table[(row * 31 + column * 17) % 997]
-        joint = (y % tall < max(tall * .07, 1)) | (shifted % wide < max(tall * .07, 1))
-        level = np.where(joint, rng.uniform(.6, 1.3), level)
+        joint = (y % tall < max(tall * 0.07, 1)) | (shifted % wide < max(tall * 0.07, 1))
+        level = np.where(joint, rng.uniform(0.6, 1.3), level)
     elif kind in ("boards", "stripes"):
         wide = rng.uniform(10, 60)
-        along, across = (y, x) if rng.random() < .6 else (x, y)
-        plank = rng.uniform(.82, 1.16, 211)[(across // wide).astype(int) % 211]
-        grain = 1 + .05 * np.sin(along * rng.uniform(.01, .05) + plank * 40 + across * rng.uniform(.4, 1.4))
+        along, across = (y, x) if rng.random() < 0.6 else (x, y)
+        plank = rng.uniform(0.82, 1.16, 211)[(across // wide).astype(int) % 211]
+        grain = 1 + 0.05 * np.sin(
+            along * rng.uniform(0.01, 0.05) + plank * 40 + across * rng.uniform(0.4, 1.4)
+        )
         level = plank * grain if kind == "boards" else np.broadcast_to(plank, (height, width))
-        level = np.where(across % wide < 1.5, level * .7, level) if kind == "boards" else level
+        level = np.where(across % wide < 1.5, level * 0.7, level) if kind == "boards" else level
     else:
-        level = noise(rng, width, height, rng.uniform(8, 40), .85, 1.15)
+        level = noise(rng, width, height, rng.uniform(8, 40), 0.85, 1.15)
         if kind == "blotches":
-            level = level * noise(rng, width, height, rng.uniform(60, 140), .6, 1.35)
-    level = np.asarray(level, np.float32) * noise(rng, width, height, 90, .9, 1.1)
+            level = level * noise(rng, width, height, rng.uniform(60, 140), 0.6, 1.35)
+    level = np.asarray(level, np.float32) * noise(rng, width, height, 90, 0.9, 1.1)
     return base.astype(np.float32) * level[..., None]
 
 
@@ -83,28 +87,34 @@ def _ground(rng: np.random.Generator, picture: Image.Image, horizon: int) -> Non
     if depth < 2:
         return
     far, near = _tone(rng), _tone(rng, spread=15)
-    floor = _gradient(width, depth, far * .6 + near * .4, near)
-    floor *= noise(rng, width, depth, rng.uniform(5, 30), .88, 1.12)[..., None]
+    floor = _gradient(width, depth, far * 0.6 + near * 0.4, near)
+    floor *= noise(rng, width, depth, rng.uniform(5, 30), 0.88, 1.12)[..., None]
     _into(picture, floor, (0, horizon))
-    if rng.random() < .55:
-        pen, line = ImageDraw.Draw(picture), _fill(near * rng.choice((.75, 1.25)))
-        vanish = rng.uniform(.1, .9) * width
+    if rng.random() < 0.55:
+        pen, line = ImageDraw.Draw(picture), _fill(near * rng.choice((0.75, 1.25)))
+        vanish = rng.uniform(0.1, 0.9) * width
         for x in np.arange(-width * 2, width * 3, rng.uniform(40, 140)):
             pen.line((vanish, horizon, x, height), fill=line, width=int(rng.integers(1, 3)))
         y, step = float(height), rng.uniform(20, 60)
         while y > horizon + 3 and step > 1:
             pen.line((0, y, width, y), fill=line)
-            step *= .78
+            step *= 0.78
             y -= step
 
 
 def _tree(rng: np.random.Generator, pen: ImageDraw.ImageDraw, x: float, foot: float, tall: float) -> None:
-    trunk, leaf = np.array([90, 66, 44]) * rng.uniform(.6, 1.3), np.array([60, 105, 45]) * rng.uniform(.5, 1.4)
-    pen.rectangle((x - tall * .035, foot - tall * .5, x + tall * .035, foot), fill=_fill(trunk))
+    trunk, leaf = (
+        np.array([90, 66, 44]) * rng.uniform(0.6, 1.3),
+        np.array([60, 105, 45]) * rng.uniform(0.5, 1.4),
+    )
+    pen.rectangle((x - tall * 0.035, foot - tall * 0.5, x + tall * 0.035, foot), fill=_fill(trunk))
     for _ in range(int(rng.integers(6, 14))):
-        cx, cy = x + rng.normal(0, .16) * tall, foot - tall * rng.uniform(.45, .95)
-        r = tall * rng.uniform(.08, .2)
-        pen.ellipse((cx - r, cy - r, cx + r, cy + r * .9), fill=_fill(leaf * rng.uniform(.75, 1.25) + rng.normal(0, 6, 3)))
+        cx, cy = x + rng.normal(0, 0.16) * tall, foot - tall * rng.uniform(0.45, 0.95)
+        r = tall * rng.uniform(0.08, 0.2)
+        pen.ellipse(
+            (cx - r, cy - r, cx + r, cy + r * 0.9),
+            fill=_fill(leaf * rng.uniform(0.75, 1.25) + rng.normal(0, 6, 3)),
+        )
 
 
 def _building(rng: np.random.Generator, picture: Image.Image, x0: int, x1: int, top: int, foot: int) -> None:
@@ -113,75 +123,95 @@ def _building(rng: np.random.Generator, picture: Image.Image, x0: int, x1: int, 
     _into(picture, texture(rng, x1 - x0, foot - top), (x0, top))
     pen, glass = ImageDraw.Draw(picture), _fill(_tone(rng, 30, 200))
     wide, tall = rng.uniform(10, 26), rng.uniform(14, 34)
-    for x in np.arange(x0 + wide * .6, x1 - wide, wide * rng.uniform(1.6, 2.4)):
-        for y in np.arange(top + tall * .5, foot - tall * 1.1, tall * rng.uniform(1.5, 2)):
-            pen.rectangle((x, y, x + wide, y + tall), fill=glass, outline=_fill(np.array(glass) * .6))
+    for x in np.arange(x0 + wide * 0.6, x1 - wide, wide * rng.uniform(1.6, 2.4)):
+        for y in np.arange(top + tall * 0.5, foot - tall * 1.1, tall * rng.uniform(1.5, 2)):
+            pen.rectangle((x, y, x + wide, y + tall), fill=glass, outline=_fill(np.array(glass) * 0.6))
 
 
 def _clutter(rng: np.random.Generator, picture: Image.Image, horizon: int, count: int) -> None:
     """Boxes that stand on the floor, with a lit top and side: furniture, bins, cars from afar."""
     width, height = picture.size
     pen = ImageDraw.Draw(picture)
-    for foot in np.sort(rng.uniform(horizon + 2, horizon + (height - horizon) * .75 + 3, count)):
-        scale = (foot - horizon) / max(height - horizon, 1) + .12
+    for foot in np.sort(rng.uniform(horizon + 2, horizon + (height - horizon) * 0.75 + 3, count)):
+        scale = (foot - horizon) / max(height - horizon, 1) + 0.12
         w, h = rng.uniform(30, 210) * scale, rng.uniform(25, 200) * scale
-        x = rng.uniform(-.1, 1) * width
+        x = rng.uniform(-0.1, 1) * width
         colour = _tone(rng, spread=35)
         pen.rectangle((x, foot - h, x + w, foot), fill=_fill(colour))
-        lid = rng.uniform(.05, .25) * h
-        slant = rng.uniform(-.2, .2) * w
-        pen.polygon([(x, foot - h), (x + slant, foot - h - lid), (x + w + slant, foot - h - lid), (x + w, foot - h)],
-                    fill=_fill(colour * 1.18))
+        lid = rng.uniform(0.05, 0.25) * h
+        slant = rng.uniform(-0.2, 0.2) * w
+        pen.polygon(
+            [(x, foot - h), (x + slant, foot - h - lid), (x + w + slant, foot - h - lid), (x + w, foot - h)],
+            fill=_fill(colour * 1.18),
+        )
         for shelf in range(int(rng.integers(0, 4))):
             y = foot - h * (shelf + 1) / 4.5
-            pen.line((x + w * .08, y, x + w * .92, y), fill=_fill(colour * .7), width=max(int(3 * scale), 1))
+            pen.line(
+                (x + w * 0.08, y, x + w * 0.92, y), fill=_fill(colour * 0.7), width=max(int(3 * scale), 1)
+            )
 
 
 def _outdoors(rng: np.random.Generator, width: int, height: int, horizon: int) -> Image.Image:
-    sky = np.array([[150, 185, 225], [190, 195, 200], [235, 190, 150], [90, 130, 190]][rng.integers(4)], float)
-    pixels = _gradient(width, height, sky * rng.uniform(.7, 1), np.minimum(sky * 1.15, 245))
-    if rng.random() < .6:
-        cloud = np.clip(noise(rng, width, height, rng.uniform(40, 120), -.6, 1), 0, 1)[..., None]
-        pixels = pixels * (1 - cloud * .6) + 240 * cloud * .6
+    sky = np.array(
+        [[150, 185, 225], [190, 195, 200], [235, 190, 150], [90, 130, 190]][rng.integers(4)], float
+    )
+    pixels = _gradient(width, height, sky * rng.uniform(0.7, 1), np.minimum(sky * 1.15, 245))
+    if rng.random() < 0.6:
+        cloud = np.clip(noise(rng, width, height, rng.uniform(40, 120), -0.6, 1), 0, 1)[..., None]
+        pixels = pixels * (1 - cloud * 0.6) + 240 * cloud * 0.6
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    if rng.random() < .5:  # hills
+    if rng.random() < 0.5:  # hills
         xs = np.linspace(0, width, 24)
-        ridge = horizon - height * .12 * (1 + np.sin(xs / width * rng.uniform(4, 9) + rng.uniform(0, 6))) * rng.uniform(.2, 1)
-        pen.polygon([(0, height), *zip(xs, ridge, strict=True), (width, height)], fill=_fill(_tone(rng, 70, 150)))
-    if rng.random() < .6:
+        ridge = horizon - height * 0.12 * (
+            1 + np.sin(xs / width * rng.uniform(4, 9) + rng.uniform(0, 6))
+        ) * rng.uniform(0.2, 1)
+        pen.polygon(
+            [(0, height), *zip(xs, ridge, strict=True), (width, height)], fill=_fill(_tone(rng, 70, 150))
+        )
+    if rng.random() < 0.6:
         x = int(rng.uniform(-60, 60))
         while x < width:
             wide = int(rng.uniform(50, 190))
-            if rng.random() < .75:
-                _building(rng, picture, x, min(x + wide, width), int(horizon - rng.uniform(.15, .8) * max(horizon, 60)), horizon)
+            if rng.random() < 0.75:
+                _building(
+                    rng,
+                    picture,
+                    x,
+                    min(x + wide, width),
+                    int(horizon - rng.uniform(0.15, 0.8) * max(horizon, 60)),
+                    horizon,
+                )
             x += wide
     _ground(rng, picture, horizon)
     pen = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(0, 6))):
-        foot = horizon + rng.uniform(0, .3) * (height - horizon)
-        _tree(rng, pen, rng.uniform(0, width), foot, rng.uniform(.25, .7) * height)
+        foot = horizon + rng.uniform(0, 0.3) * (height - horizon)
+        _tree(rng, pen, rng.uniform(0, width), foot, rng.uniform(0.25, 0.7) * height)
     _clutter(rng, picture, horizon, int(rng.integers(0, 5)))
     return picture
 
 
 def _room(rng: np.random.Generator, width: int, height: int, horizon: int) -> Image.Image:
     picture = Image.new("RGB", (width, height))
-    floor = int(min(horizon + (height - horizon) * rng.uniform(.1, .4), height))
+    floor = int(min(horizon + (height - horizon) * rng.uniform(0.1, 0.4), height))
     _into(picture, texture(rng, width, max(floor, 1)), (0, 0))
     pen = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(0, 5))):  # windows, pictures, doors, shelves
-        w, h = rng.uniform(.08, .3) * width, rng.uniform(.1, .4) * height
-        x, y = rng.uniform(0, 1) * width, rng.uniform(0, .5) * max(floor, 40)
+        w, h = rng.uniform(0.08, 0.3) * width, rng.uniform(0.1, 0.4) * height
+        x, y = rng.uniform(0, 1) * width, rng.uniform(0, 0.5) * max(floor, 40)
         frame, inside = _fill(_tone(rng)), _tone(rng, 60, 240, 35)
         pen.rectangle((x - 4, y - 4, x + w + 4, y + h + 4), fill=frame)
         pen.rectangle((x, y, x + w, y + h), fill=_fill(inside))
-        if rng.random() < .6:
+        if rng.random() < 0.6:
             pen.line((x + w / 2, y, x + w / 2, y + h), fill=frame, width=4)
             pen.line((x, y + h / 2, x + w, y + h / 2), fill=frame, width=3)
         else:
-            r = min(w, h) * .35
-            pen.ellipse((x + w / 2 - r, y + h / 2 - r, x + w / 2 + r, y + h / 2 + r), fill=_fill(_tone(rng, spread=45)))
+            r = min(w, h) * 0.35
+            pen.ellipse(
+                (x + w / 2 - r, y + h / 2 - r, x + w / 2 + r, y + h / 2 + r),
+                fill=_fill(_tone(rng, spread=45)),
+            )
     _ground(rng, picture, floor)
     ImageDraw.Draw(picture).rectangle((0, floor - rng.uniform(2, 9), width, floor), fill=_fill(_tone(rng)))
     _clutter(rng, picture, floor, int(rng.integers(1, 7)))
@@ -193,23 +223,24 @@ def _abstract(rng: np.random.Generator, width: int, height: int, horizon: int) -
     picture = Image.fromarray(np.clip(texture(rng, width, height), 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(8, 40))):
-        w, h = rng.uniform(.04, .45) * width, rng.uniform(.04, .45) * height
-        x, y = rng.uniform(-.2, 1) * width, rng.uniform(-.2, 1) * height
-        draw = pen.ellipse if rng.random() < .5 else pen.rectangle
+        w, h = rng.uniform(0.04, 0.45) * width, rng.uniform(0.04, 0.45) * height
+        x, y = rng.uniform(-0.2, 1) * width, rng.uniform(-0.2, 1) * height
+        draw = pen.ellipse if rng.random() < 0.5 else pen.rectangle
         draw((x, y, x + w, y + h), fill=_fill(_tone(rng, spread=45)))
-    _ground(rng, picture, max(horizon, int(height * .5)) if rng.random() < .5 else height)
+    _ground(rng, picture, max(horizon, int(height * 0.5)) if rng.random() < 0.5 else height)
     return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 9)))
 
 
 def made_background(seed: int, width: int, height: int, horizon: float) -> np.ndarray:
-    """Background uint8 [height, width, 3] of this seed; the floor starts near row `horizon` (clipped into the picture)."""
+    """Background uint8 [height, width, 3] of this seed; the floor starts near row `horizon` (clipped into
+    the picture)."""
     rng = np.random.default_rng(seed)
-    line = int(np.clip(horizon, .12 * height, .85 * height))
-    scene = (_outdoors, _room, _abstract)[int(rng.choice(3, p=(.42, .38, .2)))]
+    line = int(np.clip(horizon, 0.12 * height, 0.85 * height))
+    scene = (_outdoors, _room, _abstract)[int(rng.choice(3, p=(0.42, 0.38, 0.2)))]
     picture = scene(rng, width, height, line)
-    if rng.random() < .5:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(.4, 2.5)))
-    light = noise(rng, width, height, max(width, height) / 2, .82, 1.14)
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.5)))
+    light = noise(rng, width, height, max(width, height) / 2, 0.82, 1.14)
     return np.clip(np.asarray(picture) * light[..., None], 0, 255).astype(np.uint8)
 
 
@@ -222,25 +253,33 @@ class Background:
 
 
 class Backgrounds:
-    """Draws backgrounds of one split; `photos` is a folder of pictures without people, searched with its subfolders."""
+    """Draws backgrounds of one split; `photos` is a folder of pictures without people, searched with its
+    subfolders."""
 
     def __init__(self, photos: Path | None = None) -> None:
         self._photos: dict[str, list[Path]] = {split: [] for split in SPLITS}
         if photos is None:
             return
         if not photos.is_dir():
-            raise FileNotFoundError(f"There is no folder of photos at {photos}; give the path of one or leave --photos out.")
+            raise FileNotFoundError(
+                f"There is no folder of photos at {photos}; give the path of one or leave --photos out."
+            )
         for path in sorted(p for p in photos.rglob("*") if p.suffix.lower() in _SUFFIXES):
             self._photos[photo_split(path)].append(path)
         if not any(self._photos.values()):
-            raise FileNotFoundError(f"{photos} holds no picture ({', '.join(_SUFFIXES)}); add some or leave --photos out.")
+            raise FileNotFoundError(
+                f"{photos} holds no picture ({', '.join(_SUFFIXES)}); add some or leave --photos out."
+            )
 
     def photos(self, split: str) -> tuple[Path, ...]:
         """The photos of this split."""
         return tuple(self._photos[split])
 
-    def draw(self, rng: np.random.Generator, split: str, width: int, height: int, horizon: float) -> Background:
-        """One background of `split`: a photo's crop in PHOTO_SHARE of the draws where there are photos, else a made one."""
+    def draw(
+        self, rng: np.random.Generator, split: str, width: int, height: int, horizon: float
+    ) -> Background:
+        """One background of `split`: a photo's crop in PHOTO_SHARE of the draws where there are photos,
+        else a made one."""
         photos = self._photos[split]
         if photos and rng.random() < PHOTO_SHARE:
             path = photos[int(rng.integers(len(photos)))]
@@ -253,14 +292,18 @@ def _crop(rng: np.random.Generator, path: Path, width: int, height: int) -> np.n
     """A random part of a photo, mirrored half of the time, uint8 [height, width, 3]."""
     with Image.open(path) as photo:
         if photo.width * photo.height > MAX_PHOTO_PIXELS:
-            raise ValueError(f"{path} has more than {MAX_PHOTO_PIXELS} pixels; shrink it before using it as a background.")
+            raise ValueError(
+                f"{path} has more than {MAX_PHOTO_PIXELS} pixels; shrink it before using it as a background."
+            )
         scale = max(width / photo.width, height / photo.height) * rng.uniform(1.0, 1.6)
-        photo.draft("RGB", (int(photo.width * scale), int(photo.height * scale)))  # JPEG: decode no more than is needed
+        photo.draft(
+            "RGB", (int(photo.width * scale), int(photo.height * scale))
+        )  # JPEG: decode no more than is needed
         picture = photo.convert("RGB")
     scale = min(picture.width / width, picture.height / height) / rng.uniform(1.0, 1.6)
     w, h = width * scale, height * scale
     x, y = rng.uniform(0, picture.width - w), rng.uniform(0, picture.height - h)
     part = picture.resize((width, height), Image.Resampling.BILINEAR, (x, y, x + w, y + h))
-    if rng.random() < .5:
+    if rng.random() < 0.5:
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(part)

@@ -1,6 +1,7 @@
 """Scenes: people from cut-outs on a background, with exact labels after occlusion and cropping.
 
-The scene is laid out in a map of owners first (cheap, repeated until everybody can be seen), then painted back to front.
+The scene is laid out in a map of owners first (cheap, repeated until everybody can be seen), then painted
+back to front.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MIN_HEIGHT = 32
 THING = 255
 """Owner of pixels that furniture in front of somebody covers."""
 _NOBODY = 0
-_COUNT_SHARE = (.15, .28, .25, .17, .1, .05)  # scenes of 1..6 people
+_COUNT_SHARE = (0.15, 0.28, 0.25, 0.17, 0.1, 0.05)  # scenes of 1..6 people
 _ATTEMPTS = 6
 
 
@@ -32,10 +33,11 @@ _ATTEMPTS = 6
 class ScenePerson:
     """One person of a scene; all positions in pixels of the scene.
 
-    box: tight box of the visible pixels, x1, y1, x2, y2 (integers, exclusive). amodal_box: of the whole person, may leave
-    the picture. keypoints: float32 [17, 3], v = 2 seen, 1 hidden, 0 outside the picture (then x = y = 0).
-    parts: uint8 [H, W], CIHP classes of the visible pixels, 0 elsewhere. visible_fraction: visible pixels / pixels that lie
-    in the picture; frame_fraction: pixels in the picture / all pixels. scale: pixels per metre (larger is nearer).
+    box: tight box of the visible pixels, x1, y1, x2, y2 (integers, exclusive). amodal_box: of the whole
+    person, may leave the picture. keypoints: float32 [17, 3], v = 2 seen, 1 hidden, 0 outside the picture
+    (then x = y = 0). parts: uint8 [H, W], CIHP classes of the visible pixels, 0 elsewhere.
+    visible_fraction: visible pixels / pixels that lie in the picture; frame_fraction: pixels in the picture
+    / all pixels. scale: pixels per metre (larger is nearer).
     """
 
     box: tuple[int, int, int, int]
@@ -80,20 +82,24 @@ def _seats(places: Sequence[Place]) -> list[_Thing]:
         if place.cutout.attributes.get("pose") != "sitting":
             continue
         hips = place.keypoints()[11:13, :2].mean(0)
-        half = .19 * place.scale
-        top, foot = int(hips[1] + .09 * place.scale), int(place.y1 - .03 * place.scale)
-        if foot - top > .12 * place.scale:  # else the person sits on the ground
+        half = 0.19 * place.scale
+        top, foot = int(hips[1] + 0.09 * place.scale), int(place.y1 - 0.03 * place.scale)
+        if foot - top > 0.12 * place.scale:  # else the person sits on the ground
             things.append(_Thing(int(hips[0] - half), top, int(hips[0] + half), foot, number))
     return things
 
 
 def _foreground(rng: np.random.Generator, count: int, width: int, height: int) -> list[_Thing]:
-    if rng.random() > .13:
+    if rng.random() > 0.13:
         return []
-    if rng.random() < .5:  # a post
-        x, w = rng.uniform(0, 1) * width, rng.uniform(.02, .05) * width
+    if rng.random() < 0.5:  # a post
+        x, w = rng.uniform(0, 1) * width, rng.uniform(0.02, 0.05) * width
         return [_Thing(int(x), 0, int(x + w) + 1, height, count)]
-    x, w, top = rng.uniform(-.1, .9) * width, rng.uniform(.12, .4) * width, rng.uniform(.76, .93) * height
+    x, w, top = (
+        rng.uniform(-0.1, 0.9) * width,
+        rng.uniform(0.12, 0.4) * width,
+        rng.uniform(0.76, 0.93) * height,
+    )
     return [_Thing(int(x), int(top), int(x + w), height, count)]
 
 
@@ -103,7 +109,7 @@ def _owners(places: Sequence[Place], things: Sequence[_Thing], width: int, heigh
     for number in range(len(places) + 1):
         for thing in things:
             if thing.before == number:
-                owners[max(thing.y0, 0):max(thing.y1, 0), max(thing.x0, 0):max(thing.x1, 0)] = THING
+                owners[max(thing.y0, 0) : max(thing.y1, 0), max(thing.x0, 0) : max(thing.x1, 0)] = THING
         if number < len(places):
             rows, columns, own_rows, own_columns = places[number].window(width, height)
             owners[rows, columns][places[number].parts[own_rows, own_columns] > 0] = number + 1
@@ -133,22 +139,24 @@ def _person(number: int, place: Place, owners: np.ndarray) -> ScenePerson | None
             point[2] = 1  # somebody or something nearer
     _hide_off_mask(keypoints, parts > 0)
     amodal = (float(place.x0), float(place.y0), float(place.x1), float(place.y1))
-    return ScenePerson(box, amodal, keypoints, parts, place.cutout.attributes, seen / framed, framed / whole, place.scale)
+    return ScenePerson(
+        box, amodal, keypoints, parts, place.cutout.attributes, seen / framed, framed / whole, place.scale
+    )
 
 
 def _hide_off_mask(keypoints: np.ndarray, mask: np.ndarray, reach: int = 3) -> None:
     """A joint without any visible pixel of its person within `reach` pixels is not seen."""
     for point in keypoints[keypoints[:, 2] == 2]:
         x, y = int(point[0]), int(point[1])
-        if not mask[max(y - reach, 0):y + reach + 1, max(x - reach, 0):x + reach + 1].any():
+        if not mask[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1].any():
             keypoints[(keypoints == point).all(1), 2] = 1
 
 
 def _shadow(canvas: np.ndarray, place: Place, strength: float) -> None:
     """Darkens the ground softly around the feet, in place."""
     height, width = canvas.shape[:2]
-    half_w, half_h = (place.x1 - place.x0) * .55 + 2, .07 * place.scale + 1
-    x, y = (place.x0 + place.x1) / 2, place.foot - half_h * .4
+    half_w, half_h = (place.x1 - place.x0) * 0.55 + 2, 0.07 * place.scale + 1
+    x, y = (place.x0 + place.x1) / 2, place.foot - half_h * 0.4
     rows = slice(int(max(y - 2 * half_h, 0)), int(max(min(y + 2 * half_h, height), 0)))
     columns = slice(int(max(x - 1.6 * half_w, 0)), int(max(min(x + 1.6 * half_w, width), 0)))
     ys, xs = np.ogrid[rows, columns]
@@ -163,8 +171,8 @@ def _paint_thing(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing) ->
     x0, y0, x1, y1 = max(thing.x0, 0), max(thing.y0, 0), min(thing.x1, width), min(thing.y1, height)
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
-    canvas[y0:y1, x0:x1] = texture(rng, x1 - x0, y1 - y0) * rng.uniform(.6, 1)
-    canvas[y0:min(y0 + 3, y1), x0:x1] *= 1.25
+    canvas[y0:y1, x0:x1] = texture(rng, x1 - x0, y1 - y0) * rng.uniform(0.6, 1)
+    canvas[y0 : min(y0 + 3, y1), x0:x1] *= 1.25
 
 
 def _paint_person(rng: np.random.Generator, canvas: np.ndarray, place: Place) -> None:
@@ -175,10 +183,14 @@ def _paint_person(rng: np.random.Generator, canvas: np.ndarray, place: Place) ->
     source = Image.fromarray(place.cutout.image).convert("RGBa")
     fx, fy = source.width / (place.x1 - place.x0), source.height / (place.y1 - place.y0)
     corners = (own_columns.start * fx, own_rows.start * fy, own_columns.stop * fx, own_rows.stop * fy)
-    part = source.resize((columns.stop - columns.start, rows.stop - rows.start), Image.Resampling.BILINEAR, corners)
+    part = source.resize(
+        (columns.stop - columns.start, rows.stop - rows.start), Image.Resampling.BILINEAR, corners
+    )
     pixels = np.asarray(part, np.float32)
     around = float(canvas[rows, columns].mean())
-    gain = np.clip((around / 125) ** .25, .8, 1.12) * rng.uniform(.93, 1.07)  # people are lit as the place is
+    gain = np.clip((around / 125) ** 0.25, 0.8, 1.12) * rng.uniform(
+        0.93, 1.07
+    )  # people are lit as the place is
     window = canvas[rows, columns]
     window *= 1 - pixels[..., 3:] * (1 / 255)
     window += pixels[..., :3] * gain
@@ -187,26 +199,27 @@ def _paint_person(rng: np.random.Generator, canvas: np.ndarray, place: Place) ->
 def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """The camera's part: light, colour, blur, noise and JPEG damage, uint8 [H, W, 3]."""
     picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    if rng.random() < .35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(.3, 1.1)))
-    gamma, gain = rng.uniform(.85, 1.2), rng.uniform(.85, 1.12) * rng.normal(1, .03, 3)
+    if rng.random() < 0.35:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1)))
+    gamma, gain = rng.uniform(0.85, 1.2), rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)
     ramp = np.linspace(0, 1, 256) ** gamma * 255
     picture = picture.point(np.clip(gain[:, None] * ramp, 0, 255).astype(int).ravel().tolist())
     pixels = np.asarray(picture)
-    if rng.random() < .5:
+    if rng.random() < 0.5:
         height, width = pixels.shape[:2]
         tile = rng.normal(0, rng.uniform(1, 7), (128, 131, 3)).astype(np.int16)
         grain = np.tile(tile, (height // 128 + 1, width // 131 + 1, 1))[:height, :width]
         pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
-    if rng.random() < .3:
+    if rng.random() < 0.3:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=int(rng.integers(40, 85)))
         pixels = np.asarray(Image.open(file))
     return pixels
 
 
-def _lay_out(rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int
-             ) -> tuple[list[Place], list[_Thing], float, list[ScenePerson]]:
+def _lay_out(
+    rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int
+) -> tuple[list[Place], list[_Thing], float, list[ScenePerson]]:
     """Places in which everybody can be seen: some tries with all, then without those who cannot."""
     for attempt in range(100):
         places, horizon = arrange(rng, cutouts, width, height)
@@ -227,11 +240,11 @@ def compose(rng: np.random.Generator, split: str, source: CutoutSource, backgrou
     cutouts = []
     for _ in range(int(rng.choice(6, p=_COUNT_SHARE)) + 1):
         cutout = cropped(source.draw(rng, split))
-        cutouts.append(mirrored(cutout) if rng.random() < .5 else cutout)
+        cutouts.append(mirrored(cutout) if rng.random() < 0.5 else cutout)
     places, things, horizon, people = _lay_out(rng, cutouts, width, height)
     background = backgrounds.draw(rng, split, width, height, horizon)
     canvas = background.image.astype(np.float32)
-    strength = rng.uniform(.15, .55)
+    strength = rng.uniform(0.15, 0.55)
     for number in range(len(places) + 1):
         for thing in (thing for thing in things if thing.before == number):
             _paint_thing(rng, canvas, thing)

@@ -1,8 +1,10 @@
-"""What can be said about the people of a scene: terms, and whether each is true, false or a matter of opinion.
+"""What can be said about the people of a scene: terms, and whether each is true, false or a matter of
+opinion.
 
-A term is a pair (kind, value), such as ("top_colour", "red") or ("noun", "man"). `judge` answers True, False, or None when a
-reader could see it either way (a half-hidden coat, red against orange, a step against a stand). An expression singles out a
-person when all its terms are True for that person and at least one is False for each other.
+A term is a pair (kind, value), such as ("top_colour", "red") or ("noun", "man"). `judge` answers True,
+False, or None when a reader could see it either way (a half-hidden coat, red against orange, a step against
+a stand). An expression singles out a person when all its terms are True for that person and at least one is
+False for each other.
 """
 
 from __future__ import annotations
@@ -17,32 +19,94 @@ from .compose import Scene, ScenePerson
 Term = tuple[str, str]
 Verdict = bool | None
 
-_ALIKE = [frozenset(pair) for pair in (
-    ("red", "orange"), ("red", "pink"), ("red", "brown"), ("orange", "yellow"), ("orange", "brown"), ("pink", "purple"),
-    ("purple", "blue"), ("blue", "navy"), ("blue", "light blue"), ("blue", "turquoise"), ("light blue", "turquoise"),
-    ("green", "turquoise"), ("navy", "black"), ("navy", "purple"), ("gray", "white"), ("gray", "black"), ("gray", "beige"),
-    ("beige", "white"), ("beige", "yellow"), ("beige", "brown"), ("brown", "black"), ("light blue", "gray"),
-    ("light blue", "white"), ("dark", "brown"), ("black", "brown"), ("dark", "black"), ("blond", "brown"), ("blond", "gray"),
-    ("blonde", "brown"), ("blonde", "gray"), ("blond", "blonde"), ("red", "blonde"), ("red", "blond"), ("orange", "pink"),
-    ("beige", "pink"), ("beige", "orange"), ("navy", "gray"), ("green", "gray"), ("beige", "gray"), ("navy", "turquoise"),
-)]
-_GARMENTS_ALIKE = [frozenset(group) for group in (
-    ("t-shirt", "shirt", "top", "sweater"), ("jacket", "suit jacket", "shirt", "sweater"), ("dress", "skirt"),
-    ("trousers", "jeans"), ("top", "dress"),
-)]
-_POSES_ALIKE = [frozenset(group) for group in (
-    ("standing", "walking", "waving", "arms raised", "arms crossed", "hands on hips", "leaning", "pointing"),
-    ("walking", "running"), ("waving", "arms raised", "pointing"), ("kneeling", "crouching", "sitting"),
-    ("running", "kneeling"),
-)]
+_ALIKE = [
+    frozenset(pair)
+    for pair in (
+        ("red", "orange"),
+        ("red", "pink"),
+        ("red", "brown"),
+        ("orange", "yellow"),
+        ("orange", "brown"),
+        ("pink", "purple"),
+        ("purple", "blue"),
+        ("blue", "navy"),
+        ("blue", "light blue"),
+        ("blue", "turquoise"),
+        ("light blue", "turquoise"),
+        ("green", "turquoise"),
+        ("navy", "black"),
+        ("navy", "purple"),
+        ("gray", "white"),
+        ("gray", "black"),
+        ("gray", "beige"),
+        ("beige", "white"),
+        ("beige", "yellow"),
+        ("beige", "brown"),
+        ("brown", "black"),
+        ("light blue", "gray"),
+        ("light blue", "white"),
+        ("dark", "brown"),
+        ("black", "brown"),
+        ("dark", "black"),
+        ("blond", "brown"),
+        ("blond", "gray"),
+        ("blonde", "brown"),
+        ("blonde", "gray"),
+        ("blond", "blonde"),
+        ("red", "blonde"),
+        ("red", "blond"),
+        ("orange", "pink"),
+        ("beige", "pink"),
+        ("beige", "orange"),
+        ("navy", "gray"),
+        ("green", "gray"),
+        ("beige", "gray"),
+        ("navy", "turquoise"),
+    )
+]
+_GARMENTS_ALIKE = [
+    frozenset(group)
+    for group in (
+        ("t-shirt", "shirt", "top", "sweater"),
+        ("jacket", "suit jacket", "shirt", "sweater"),
+        ("dress", "skirt"),
+        ("trousers", "jeans"),
+        ("top", "dress"),
+    )
+]
+_POSES_ALIKE = [
+    frozenset(group)
+    for group in (
+        (
+            "standing",
+            "walking",
+            "waving",
+            "arms raised",
+            "arms crossed",
+            "hands on hips",
+            "leaning",
+            "pointing",
+        ),
+        ("walking", "running"),
+        ("waving", "arms raised", "pointing"),
+        ("kneeling", "crouching", "sitting"),
+        ("running", "kneeling"),
+    )
+]
 _PART_OF_TOP = {"jacket": (7,), "suit jacket": (7,), "dress": (6,), "overalls": (9,)}
 _PARTS_OF_BOTTOM = (9, 12)
 _HEAD = (1, 2, 4, 13)
+MARGIN = 0.09
+"""Share of the width that separates two people who are told apart by left and right."""
+HALF, LONE_HALF = 0.47, 0.4
+"""Who is called left stands left of this share of the width; LONE_HALF if nobody else fits the other
+words."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One person as a viewer sees it: attributes with the kinds that cannot be seen left out, and where it stands."""
+    """One person as a viewer sees it: attributes with the kinds that cannot be seen left out, and where it
+    stands."""
 
     attributes: dict[str, str]
     hidden: frozenset[str]
@@ -77,27 +141,31 @@ def see(person: ScenePerson) -> Seen:
         return int(counts[list(parts)].sum()) >= max(least, share * area)
 
     a, hidden = person.attributes, set()
-    if not shows(_PART_OF_TOP.get(a["top"], (5,)), .05, 60):
+    if not shows(_PART_OF_TOP.get(a["top"], (5,)), 0.05, 60):
         hidden |= {"top", "top_colour", "top_pattern"}
-    if a["bottom"] and not shows(_PARTS_OF_BOTTOM, .05, 60):
+    if a["bottom"] and not shows(_PARTS_OF_BOTTOM, 0.05, 60):
         hidden |= {"bottom", "bottom_colour"}
-    head = shows(_HEAD, .02, 40)
+    head = shows(_HEAD, 0.02, 40)
     nose_or_eyes = int((person.keypoints[:5, 2] > 0).sum()) >= 3
     if not (head and nose_or_eyes):
         hidden |= {"gender", "age", "hair", "hair_colour", "hat", "view"}
-    if not shows((2,), .01, 25):
+    if not shows((2,), 0.01, 25):
         hidden |= {"hair", "hair_colour"}
-    if a["hat"] and not shows((1,), .008, 20):
+    if a["hat"] and not shows((1,), 0.008, 20):
         hidden.add("hat")
     labelled = person.keypoints[:, 2]
-    if not (labelled[[7, 8, 9, 10]] > 0).all() or (labelled[[9, 10]] == 2).sum() < (2 if a["view"] == "front" else 1):
+    if not (labelled[[7, 8, 9, 10]] > 0).all() or (labelled[[9, 10]] == 2).sum() < (
+        2 if a["view"] == "front" else 1
+    ):
         hidden.add("arms")
     if not (labelled[11:15] > 0).all() or (labelled[13:] == 2).sum() < 2:
         hidden.add("legs")
     if _pose_limbs(a["pose"]) & hidden:
         hidden.add("pose")
     x1, y1, x2, y2 = person.box
-    return Seen(a, frozenset(hidden), (x1 + x2) / 2 / width, x1 / width, x2 / width, (y2 - y1) / height, person.scale)
+    return Seen(
+        a, frozenset(hidden), (x1 + x2) / 2 / width, x1 / width, x2 / width, (y2 - y1) / height, person.scale
+    )
 
 
 def _pose_limbs(pose: str) -> set[str]:
@@ -112,9 +180,15 @@ def _noun(seen: Seen, noun: str) -> Verdict:
         return True
     unsure: Verdict = None if "gender" in seen.hidden else False
     if noun == "child":
-        return True if age == "child" and "gender" not in seen.hidden else (None if age == "child" else unsure)
-    wanted_gender, wanted_child = {"man": ("man", False), "woman": ("woman", False), "boy": ("man", True),
-                                   "girl": ("woman", True)}[noun]
+        return (
+            True if age == "child" and "gender" not in seen.hidden else (None if age == "child" else unsure)
+        )
+    wanted_gender, wanted_child = {
+        "man": ("man", False),
+        "woman": ("woman", False),
+        "boy": ("man", True),
+        "girl": ("woman", True),
+    }[noun]
     if "gender" in seen.hidden:
         return None
     if gender != wanted_gender:
@@ -132,54 +206,66 @@ def _attribute(seen: Seen, kind: str, value: str) -> Verdict:
 
 
 def _wears_colour(seen: Seen, colour: str) -> Verdict:
-    """"in red": what covers the trunk is red; red trousers alone are a matter of opinion."""
+    """ "in red": what covers the trunk is red; red trousers alone are a matter of opinion."""
     verdict = _attribute(seen, "top_colour", colour)
     if verdict is False and same("bottom_colour", colour, seen.attributes["bottom_colour"]) is not False:
         return None
     return verdict
 
 
-def _place(person: int, others: Sequence[int], people: Sequence[Seen], value: str) -> Verdict:
-    """Rank among `others` (those who fit the rest of the words), with margins; "on the left" needs the left half too."""
+def _place(person: int, others: Sequence[int], people: Sequence[Seen], value: str) -> bool:
+    """Whether a person is at this place of the row.
+
+    Left and right are meant among `others` (those who fit the rest of the words), in that half of the
+    picture. A rank ("far left", "second from right", "middle") must hold among everybody and among
+    `others`, because readers count either way.
+    """
     me = people[person]
-    gaps = [people[other].x - me.x for other in others]
-    margin = .09
-    if value in ("left", "far left", "right", "far right"):
-        sign = 1 if value.endswith("left") else -1
-        first = all(sign * gap > margin for gap in gaps)
-        halves = .47 if value.startswith("far") or others else .4
-        reached = sign * (halves - .5) + .5
-        return bool(first and sign * (reached - me.x) > 0)
-    before = sum(gap < -margin for gap in gaps)
-    after = sum(gap > margin for gap in gaps)
-    if before + after < len(gaps):
+    if value in ("left", "right"):
+        inner = (HALF if others else LONE_HALF) if value == "left" else 1 - (HALF if others else LONE_HALF)
+        return _rank(me, [people[o] for o in others], value) and (me.x < inner) == (value == "left")
+    everybody = [seen for number, seen in enumerate(people) if number != person]
+    return _rank(me, everybody, value) and (not others or _rank(me, [people[o] for o in others], value))
+
+
+def _rank(me: Seen, others: Sequence[Seen], value: str) -> bool:
+    before = sum(other.x < me.x - MARGIN for other in others)
+    after = sum(other.x > me.x + MARGIN for other in others)
+    if value in ("left", "far left"):
+        return after == len(others)
+    if value in ("right", "far right"):
+        return before == len(others)
+    if before + after < len(others):  # somebody stands in the same column
         return False
     if value == "middle":
-        return before == after > 0 and .3 < me.x < .7
-    rank = {"second from left": 1, "third from left": 2}.get(value)
-    if rank is not None:
-        return before == rank and after >= 1
-    return after == {"second from right": 1, "third from right": 2}[value] and before >= 1
+        return before == after > 0 and 0.3 < me.x < 0.7
+    place, side = value.split(" from ")
+    rank, rest = (before, after) if side == "left" else (after, before)
+    return rank == {"second": 1, "third": 2}[place] and rest >= 1
 
 
 def _depth(person: int, others: Sequence[int], people: Sequence[Seen], value: str) -> bool:
     """Nearest or farthest of `others`, clearly: by distance and by size in the picture."""
     me, ratio = people[person], 1.22
     if value == "front":
-        return bool(others) and all(me.scale > ratio * people[o].scale and me.height > people[o].height for o in others)
-    return bool(others) and all(ratio * me.scale < people[o].scale and me.height < people[o].height for o in others)
+        return bool(others) and all(
+            me.scale > ratio * people[o].scale and me.height > people[o].height for o in others
+        )
+    return bool(others) and all(
+        ratio * me.scale < people[o].scale and me.height < people[o].height for o in others
+    )
 
 
 def _beside(seen: Seen, anchor: Seen, value: str) -> Verdict:
-    """"next to", "left of" or "right of" the anchor."""
+    """ "next to", "left of" or "right of" the anchor."""
     if value in ("left of", "right of"):
         shift = (anchor.x - seen.x) * (1 if value == "left of" else -1)
-        return True if shift > .1 else (None if shift > -.05 else False)
+        return True if shift > 0.1 else (None if shift > -0.05 else False)
     gap = max(anchor.left - seen.right, seen.left - anchor.right)
     ratio = max(seen.scale, anchor.scale) / min(seen.scale, anchor.scale)
-    if gap < .12 and ratio < 1.5:
+    if gap < 0.12 and ratio < 1.5:
         return True
-    return None if gap < .3 else False
+    return None if gap < 0.3 else False
 
 
 class SceneFacts:
@@ -204,7 +290,8 @@ class SceneFacts:
         return _attribute(seen, kind, value)
 
     def candidates(self, terms: Sequence[Term]) -> tuple[list[int], list[int]]:
-        """People for whom every term is True, and those for whom none is False; ranks are taken among the latter."""
+        """People for whom every term is True, and those for whom none is False; ranks are taken among the
+        latter."""
         plain = [term for term in terms if term[0] not in ("place", "depth")]
         ranks = [term for term in terms if term[0] in ("place", "depth")]
         verdicts = [[self.judge(person, term) for term in plain] for person in range(len(self.people))]
@@ -215,8 +302,11 @@ class SceneFacts:
         ranked = [person for person in possible if all(self.judge(person, term, possible) for term in ranks)]
         return [person for person in ranked if person in sure], ranked
 
-    def singles_out(self, person: int, terms: Sequence[Term], relation: tuple[str, int] | None = None) -> bool:
-        """Whether the words fit this person and could not mean anybody else; `relation` is ("next to", anchor person)."""
+    def singles_out(
+        self, person: int, terms: Sequence[Term], relation: tuple[str, int] | None = None
+    ) -> bool:
+        """Whether the words fit this person and could not mean anybody else; `relation` is ("next to",
+        anchor person)."""
         sure, possible = self.candidates(terms)
         if relation is not None:
             word, anchor = relation

@@ -10,8 +10,20 @@ from PIL import Image
 
 from .cutout import Cutout
 
-SIZES = ((480, 360), (360, 480), (512, 512), (512, 342), (342, 512), (448, 336), (400, 400), (512, 384), (384, 512))
+SIZES = (
+    (480, 360),
+    (360, 480),
+    (512, 512),
+    (512, 342),
+    (342, 512),
+    (448, 336),
+    (400, 400),
+    (512, 384),
+    (384, 512),
+)
 CLOSE_UP_SHARE = 0.28
+HEADS_IN_FRAME = 0.9
+"""Share of the scenes whose camera keeps all heads (not raised hands) in the picture."""
 _MIRROR_KEYPOINTS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 _MIRROR_PARTS = np.array([*range(14), 15, 14, 17, 16, 19, 18], np.uint8)
 _MIRROR_VIEW = {"left side": "right side", "right side": "left side"}
@@ -23,13 +35,20 @@ def mirrored(cutout: Cutout) -> Cutout:
     present = keypoints[:, 2] > 0
     keypoints[present, 0] = cutout.image.shape[1] - keypoints[present, 0]
     view = cutout.attributes.get("view", "")
-    return Cutout(np.ascontiguousarray(cutout.image[:, ::-1]), _MIRROR_PARTS[cutout.parts[:, ::-1]], keypoints,
-                  {**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)}, cutout.height_m, cutout.stature_px)
+    return Cutout(
+        np.ascontiguousarray(cutout.image[:, ::-1]),
+        _MIRROR_PARTS[cutout.parts[:, ::-1]],
+        keypoints,
+        {**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)},
+        cutout.height_m,
+        cutout.stature_px,
+    )
 
 
 @dataclass(frozen=True)
 class Place:
-    """A person at a place: `scale` is pixels of the scene per metre; `x0, y0, x1, y1` is where the whole cut-out goes.
+    """A person at a place: `scale` is pixels of the scene per metre; `x0, y0, x1, y1` is where the whole
+    cut-out goes.
 
     Corners are integer pixels and may lie outside the picture; `parts` is the part map resized to that size.
     """
@@ -56,11 +75,16 @@ class Place:
         return points
 
     def window(self, width: int, height: int) -> tuple[slice, slice, slice, slice]:
-        """Rows and columns of the scene that the cut-out covers, then the same of the cut-out (may be empty)."""
+        """Rows and columns of the scene that the cut-out covers, then the same of the cut-out (may be
+        empty)."""
         top, bottom = max(self.y0, 0), max(min(self.y1, height), 0)
         left, right = max(self.x0, 0), max(min(self.x1, width), 0)
-        return (slice(top, bottom), slice(left, right),
-                slice(top - self.y0, max(bottom - self.y0, 0)), slice(left - self.x0, max(right - self.x0, 0)))
+        return (
+            slice(top, bottom),
+            slice(left, right),
+            slice(top - self.y0, max(bottom - self.y0, 0)),
+            slice(left - self.x0, max(right - self.x0, 0)),
+        )
 
 
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -76,8 +100,14 @@ def cropped(cutout: Cutout) -> Cutout:
     x1, y1, x2, y2 = tight_box(cutout.parts > 0)
     keypoints = cutout.keypoints.copy()
     keypoints[keypoints[:, 2] > 0, :2] -= (x1, y1)
-    return Cutout(cutout.image[y1:y2, x1:x2], cutout.parts[y1:y2, x1:x2], keypoints, cutout.attributes, cutout.height_m,
-                  cutout.stature_px)
+    return Cutout(
+        cutout.image[y1:y2, x1:x2],
+        cutout.parts[y1:y2, x1:x2],
+        keypoints,
+        cutout.attributes,
+        cutout.height_m,
+        cutout.stature_px,
+    )
 
 
 def _place(cutout: Cutout, scale: float, x: float, foot: float) -> Place:
@@ -92,30 +122,39 @@ def _place(cutout: Cutout, scale: float, x: float, foot: float) -> Place:
 def _spots(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
     """Middle columns of `count` people: side by side in random order, sometimes at the edge."""
     if count == 1:
-        return rng.uniform(.2, .8, 1) * width
-    slots = (rng.permutation(count) + .5) / count * .92 + .04
-    spots = slots + rng.normal(0, .22 / count, count)
-    if rng.random() < .15:
-        spots[rng.integers(count)] = rng.choice((rng.uniform(-.03, .05), rng.uniform(.95, 1.03)))
+        return rng.uniform(0.2, 0.8, 1) * width
+    slots = (rng.permutation(count) + 0.5) / count * 0.92 + 0.04
+    spots = slots + rng.normal(0, 0.22 / count, count)
+    if rng.random() < 0.15:
+        spots[rng.integers(count)] = rng.choice((rng.uniform(-0.03, 0.05), rng.uniform(0.95, 1.03)))
     return spots * width
 
 
-def arrange(rng: np.random.Generator, cutouts: Sequence[Cutout], width: int, height: int) -> tuple[list[Place], float]:
+def arrange(
+    rng: np.random.Generator, cutouts: Sequence[Cutout], width: int, height: int
+) -> tuple[list[Place], float]:
     """Places for the cut-outs (without margins), farthest first, and the row of the horizon."""
     count = len(cutouts)
-    camera = rng.uniform(.9, 1.9)  # metres above the ground
+    camera = rng.uniform(0.9, 1.9)  # metres above the ground
     first = cutouts[0]
     if count <= 3 and rng.random() < CLOSE_UP_SHARE:
-        stature = rng.uniform(.95, 1.75) * height
-        foot = rng.uniform(.02, .2) * height + stature
+        stature = rng.uniform(0.95, 1.75) * height
+        foot = rng.uniform(0.02, 0.2) * height + stature
     else:
-        stature = rng.uniform(.42, .94) * height if count < 4 else rng.uniform(.36, .75) * height
-        stature = min(stature, 2.4 * width / max(count, 2) ** .5)
-        foot = rng.uniform(max(stature / height + .03, .74), .995) * height
+        stature = rng.uniform(0.42, 0.94) * height if count < 4 else rng.uniform(0.36, 0.75) * height
+        stature = min(stature, 2.4 * width / max(count, 2) ** 0.5)
+        foot = rng.uniform(max(stature / height + 0.03, 0.74), 0.995) * height
     scale = stature / first.height_m
     horizon = foot - camera * scale
-    near = rng.uniform(.5, .9)
+    near = rng.uniform(0.5, 0.9)
     scales = scale * np.concatenate([[1.0], rng.uniform(near, 1.02 if stature > height else 1.12, count - 1)])
-    places = [_place(cutout, s, x, horizon + camera * s)
-              for cutout, s, x in zip(cutouts, scales, _spots(rng, count, width), strict=True)]
+    feet = horizon + camera * scales
+    heads = feet - scales * [cutout.height_m for cutout in cutouts]
+    if rng.random() < HEADS_IN_FRAME:  # tilt the camera up until everybody's head is in the picture
+        shift = max(0.01 * height - heads.min(), 0)
+        feet, horizon = feet + shift, horizon + shift
+    places = [
+        _place(cutout, s, x, foot)
+        for cutout, s, x, foot in zip(cutouts, scales, _spots(rng, count, width), feet, strict=True)
+    ]
     return sorted(places, key=lambda place: place.scale), float(horizon)

@@ -1,105 +1,42 @@
 """Quick people: thick limbs on a jointed figure, drawn with Pillow in a few milliseconds, with exact labels.
 
-Every shape is drawn twice, into the picture and into a map of shape numbers; that map gives the part classes and says which
-shape lies over a joint. A joint is seen when nothing of the own body lies further in front of it than the body is thick.
+Every shape is drawn twice, into the picture and into a map of shape numbers; that map gives the part
+classes and says which shape lies over a joint. A joint is seen when nothing of the own body lies further in
+front of it than the body is thick.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from ..annotation import KEYPOINT_NAMES, PART_NAMES
 from .cutout import Cutout
 from .figure2d import Build, Joints, joints, sample_build, sample_pose, sample_view, turn, view_turn
+from .shapes2d import CIRCLE, RGB, Drawing, hull
 from .splits import outfit_split
 from .wardrobe2d import COLOURS, HAIR_COLOURS, SKINS, sample_clothes, shade
 
-HAT, HAIR, UPPER, DRESS, COAT, SOCKS, PANTS, TORSO, SKIRT, FACE = 1, 2, 5, 6, 7, 8, 9, 10, 12, 13
-ARM = {"left": 14, "right": 15}
-LEG = {"left": 16, "right": 17}
-SHOE = {"left": 18, "right": 19}
+HAT, HAIR, UPPER, DRESS, COAT, PANTS, TORSO, SKIRT, FACE = map(
+    PART_NAMES.index,
+    ("hat", "hair", "upper-clothes", "dress", "coat", "pants", "torso-skin", "skirt", "face"),
+)
+ARM, LEG, SHOE = (
+    {side: PART_NAMES.index(f"{side}-{limb}") for side in ("left", "right")}
+    for limb in ("arm", "leg", "shoe")
+)
+_OTHER_SIDE = {
+    "left": (ARM["right"], LEG["right"], SHOE["right"]),
+    "right": (ARM["left"], LEG["left"], SHOE["left"]),
+}
 _SUPERSAMPLING = 2
+_LIFT = np.array([0, 0.02, 0])  # trousers reach a little above the hip joint
 # How far (in standing heights) the seen surface may lie before a joint that still counts as seen, COCO order.
-_THICK = np.array([.05, .05, .05, .06, .06, .09, .09, .06, .06, .06, .06, .12, .12, .08, .08, .07, .07])
-_COCO = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-         "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-         "right_ankle")
-_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], 1)
-RGB = tuple[int, int, int]
-
-
-def hull(points: np.ndarray) -> np.ndarray:
-    """Convex hull [k, 2] of points [n, 2] (Andrew's monotone chain)."""
-    ordered = points[np.lexsort((points[:, 1], points[:, 0]))].tolist()
-
-    def chain(sequence: list[list[float]]) -> list[list[float]]:
-        out: list[list[float]] = []
-        for p in sequence:
-            while len(out) > 1 and ((out[-1][0] - out[-2][0]) * (p[1] - out[-2][1])
-                                    <= (out[-1][1] - out[-2][1]) * (p[0] - out[-2][0])):
-                out.pop()
-            out.append(p)
-        return out[:-1]
-
-    return np.array(chain(ordered) + chain(ordered[::-1]))
-
-
-@dataclass
-class _Shape:
-    part: int
-    colour: RGB
-    outline: np.ndarray  # [k, 2] x to the right, y up
-    start: np.ndarray  # [3] axis of the shape in the camera frame
-    stop: np.ndarray
-    radius: float
-    over: float  # added to the depth when shapes are sorted
-    relief: bool
-
-    @property
-    def depth(self) -> float:
-        return float(self.start[2] + self.stop[2]) / 2 + self.over
-
-
-@dataclass
-class _Drawing:
-    """Shapes of one figure in the camera frame, in standing heights."""
-
-    shapes: list[_Shape] = field(default_factory=list)
-
-    def limb(self, part: int, colour: RGB, a: np.ndarray, b: np.ndarray, ra: float, rb: float, over: float = 0.0) -> None:
-        """A rounded, tapered limb from a to b [3]."""
-        outline = hull(np.concatenate([a[:2] + _CIRCLE * ra, b[:2] + _CIRCLE * rb]))
-        self.shapes.append(_Shape(part, colour, outline, a, b, max(ra, rb), over, True))
-
-    def blob(self, part: int, colour: RGB, centre: np.ndarray, rx: float, ry: float, over: float = 0.0,
-             relief: bool = True) -> None:
-        """An ellipse about centre [3]."""
-        self.shapes.append(_Shape(part, colour, centre[:2] + _CIRCLE * (rx, ry), centre, centre, rx, over, relief))
-
-    def cloth(self, part: int, colour: RGB, outline: np.ndarray, a: np.ndarray, b: np.ndarray, radius: float,
-              over: float = 0.0) -> None:
-        """Any outline [k, 2] about the axis a to b [3]."""
-        self.shapes.append(_Shape(part, colour, outline, a, b, radius, over, True))
-
-    def paint(self, scale: float, origin: np.ndarray, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-        """Picture (RGB) and map of shape numbers + 1 (uint8), far shapes first; `shapes` is left in that order."""
-        self.shapes.sort(key=lambda s: s.depth)
-        picture, numbers = Image.new("RGB", size), Image.new("L", size)
-        pen, counter = ImageDraw.Draw(picture), ImageDraw.Draw(numbers)
-        for number, shape in enumerate(self.shapes, 1):
-            outline = (shape.outline - origin) * (scale, -scale)
-            corners = [tuple(p) for p in outline.tolist()]
-            counter.polygon(corners, fill=number)
-            if not shape.relief:
-                pen.polygon(corners, fill=shape.colour)
-                continue
-            pen.polygon(corners, fill=tuple(int(v * .9) for v in shape.colour))
-            middle = outline.mean(0)  # a lighter core, moved to the light, makes the limb look round
-            core = middle + (outline - middle) * .8 + shape.radius * scale * np.array([-.12, -.08])
-            pen.polygon([tuple(p) for p in core.tolist()], fill=shape.colour)
-        return picture, np.asarray(numbers)
+_THICK = np.array(
+    [0.05, 0.05, 0.05, 0.06, 0.06, 0.09, 0.09, 0.06, 0.06, 0.06, 0.06, 0.12, 0.12, 0.08, 0.08, 0.07, 0.07]
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +56,7 @@ class _Look:
 
     @property
     def short_sleeves(self) -> bool:
+        """Whether the arms are bare below the elbow."""
         return self.who["top"] in ("t-shirt", "overalls", "dress")
 
 
@@ -128,7 +66,7 @@ def _level(centre: np.ndarray, half: float, up: np.ndarray) -> np.ndarray:
     return np.stack([centre[:2] - across * half, centre[:2] + across * half])
 
 
-def _trunk(d: _Drawing, j: Joints, k: _Look, yaw: float) -> None:
+def _trunk(d: Drawing, j: Joints, k: _Look, yaw: float) -> None:
     girth, who = k.build.girth, k.who
     pelvis, chest, up = j["pelvis"], j["chest"], j["up"]
     c, s = abs(np.cos(yaw)), abs(np.sin(yaw))
@@ -137,123 +75,175 @@ def _trunk(d: _Drawing, j: Joints, k: _Look, yaw: float) -> None:
         return float(np.hypot(wide * c, deep * s)) * girth
 
     woman = who["gender"] == "woman"
-    levels = [(chest + up * .012, half(k.build.shoulder_half * .8, .05)),
-              (chest - up * .035, half(k.build.shoulder_half, .075)),
-              ((pelvis + chest) / 2 - up * .02, half(.072 if woman else .085, .068)),
-              (pelvis - up * .012, half(.092 if woman else .086, .075))]
-    part, colour = {"jacket": (COAT, k.top), "suit jacket": (COAT, k.top), "dress": (DRESS, k.top),
-                    "overalls": (UPPER, k.inner)}.get(who["top"], (UPPER, k.top))
+    levels = [
+        (chest + up * 0.012, half(k.build.shoulder_half * 0.8, 0.05)),
+        (chest - up * 0.035, half(k.build.shoulder_half, 0.075)),
+        ((pelvis + chest) / 2 - up * 0.02, half(0.072 if woman else 0.085, 0.068)),
+        (pelvis - up * 0.012, half(0.092 if woman else 0.086, 0.075)),
+    ]
+    part, colour = {
+        "jacket": (COAT, k.top),
+        "suit jacket": (COAT, k.top),
+        "dress": (DRESS, k.top),
+        "overalls": (UPPER, k.inner),
+    }.get(who["top"], (UPPER, k.top))
     ends = [_level(centre, width, up) for centre, width in levels]
     outline = np.concatenate([[e[0] for e in ends], [e[1] for e in ends[::-1]]])
-    d.cloth(part, colour, outline, pelvis, chest, .07, .045)
+    d.cloth(part, colour, outline, pelvis, chest, 0.07, 0.045)
     neck, head = j["neck"], j["head"]
-    d.limb(TORSO, k.skin, neck - up * .02, head - up * k.build.head * .3, .032 * girth, .03 * girth, .04)
-    if k.facing > .2:
-        front = chest + np.array([0, 0, .06])
-        forward = np.array([np.sin(yaw) * .03, 0])
+    d.limb(TORSO, k.skin, neck - up * 0.02, head - up * k.build.head * 0.3, 0.032 * girth, 0.03 * girth, 0.04)
+    if k.facing > 0.2:
+        front = chest + np.array([0, 0, 0.06])
+        forward = np.array([np.sin(yaw) * 0.03, 0])
         if part == COAT:  # an open front shows the shirt
-            slit = np.stack([front[:2] + forward + v for v in
-                             ((-.035 * c, .012), (.035 * c, .012), (.012 * c, -.2), (-.012 * c, -.2))])
-            d.cloth(UPPER, k.inner, slit, front, pelvis, .03, .06)
+            slit = np.stack(
+                [
+                    front[:2] + forward + v
+                    for v in ((-0.035 * c, 0.012), (0.035 * c, 0.012), (0.012 * c, -0.2), (-0.012 * c, -0.2))
+                ]
+            )
+            d.cloth(UPPER, k.inner, slit, front, pelvis, 0.03, 0.06)
         else:
-            d.blob(TORSO, k.skin, front + [forward[0] * .6, .012, 0], .034 * max(c, .5), .02, .06)
+            neckline = front + np.array([forward[0] * 0.6, 0.012, 0])
+            d.blob(TORSO, k.skin, neckline, 0.034 * max(c, 0.5), 0.02, 0.06)
     if who["top"] == "overalls":
-        bib = np.concatenate([_level(pelvis + up * .17, half(.06, .06), up), _level(pelvis - up * .02, half(.09, .075), up)[::-1]])
-        d.cloth(PANTS, k.top, bib, pelvis, chest, .07, .05)
+        bib = np.concatenate(
+            [
+                _level(pelvis + up * 0.17, half(0.06, 0.06), up),
+                _level(pelvis - up * 0.02, half(0.09, 0.075), up)[::-1],
+            ]
+        )
+        d.cloth(PANTS, k.top, bib, pelvis, chest, 0.07, 0.05)
         for side in (-1, 1):
-            strap = np.array([side * .045 * c, 0, 0])
-            d.limb(PANTS, k.top, pelvis + up * .16 + strap, chest + strap, .009, .009, .052)
+            strap = np.array([side * 0.045 * c, 0, 0])
+            d.limb(PANTS, k.top, pelvis + up * 0.16 + strap, chest + strap, 0.009, 0.009, 0.052)
 
 
-def _arms(d: _Drawing, j: Joints, k: _Look) -> None:
+def _arms(d: Drawing, j: Joints, k: _Look) -> None:
     g = k.build.girth
     part = COAT if k.who["top"] in ("jacket", "suit jacket") else UPPER
-    part, colour = (DRESS, k.top) if k.who["top"] == "dress" else (part, k.inner if k.who["top"] == "overalls" else k.top)
+    part, colour = (
+        (DRESS, k.top)
+        if k.who["top"] == "dress"
+        else (part, k.inner if k.who["top"] == "overalls" else k.top)
+    )
     for name, skin in ARM.items():
         a, b, c, h = (j[f"{name}_{joint}"] for joint in ("shoulder", "elbow", "wrist", "hand"))
-        d.limb(skin, k.skin, a, b, .033 * g, .026 * g, .05)
-        d.limb(skin, k.skin, b, c, .026 * g, .018 * g, .052)
-        d.limb(skin, k.skin, c, h, .019 * g, .017 * g, .054)
+        d.limb(skin, k.skin, a, b, 0.033 * g, 0.026 * g, 0.05)
+        d.limb(skin, k.skin, b, c, 0.026 * g, 0.018 * g, 0.052)
+        d.limb(skin, k.skin, c, h, 0.019 * g, 0.017 * g, 0.054)
         if k.who["top"] == "top":
             continue
         if k.short_sleeves:
-            d.limb(part, colour, a, a + (b - a) * .62, .039 * g, .036 * g, .056)
+            d.limb(part, colour, a, a + (b - a) * 0.62, 0.039 * g, 0.036 * g, 0.056)
         else:
-            d.limb(part, colour, a, b, .038 * g, .033 * g, .056)
-            d.limb(part, colour, b, c, .033 * g, .025 * g, .058)
+            d.limb(part, colour, a, b, 0.038 * g, 0.033 * g, 0.056)
+            d.limb(part, colour, b, c, 0.033 * g, 0.025 * g, 0.058)
 
 
-def _legs(d: _Drawing, j: Joints, k: _Look) -> None:
+def _legs(d: Drawing, j: Joints, k: _Look) -> None:
     g, who = k.build.girth, k.who
     overalls = who["top"] == "overalls"
     for name in ("left", "right"):
         hip, knee, ankle, toe = (j[f"{name}_{joint}"] for joint in ("hip", "knee", "ankle", "toe"))
-        d.limb(LEG[name], k.skin, hip, knee, .044 * g, .036 * g, -.02)
-        d.limb(LEG[name], k.skin, knee, ankle, .038 * g, .023 * g, -.02)
-        d.limb(SHOE[name], k.shoe, ankle - (0, .012, 0), toe, .027, .022, .0)
+        d.limb(LEG[name], k.skin, hip, knee, 0.044 * g, 0.036 * g, -0.02)
+        d.limb(LEG[name], k.skin, knee, ankle, 0.038 * g, 0.023 * g, -0.02)
+        d.limb(SHOE[name], k.shoe, ankle - (0, 0.012, 0), toe, 0.027, 0.022, 0.0)
         if who["bottom"] in ("trousers", "jeans") or overalls:
             colour = k.top if overalls else k.bottom
-            tight = .9 if who["bottom"] == "jeans" else 1.06
-            d.limb(PANTS, colour, hip + (0, .02, 0), knee, .058 * g, .045 * g * tight, -.005)
-            d.limb(PANTS, colour, knee, ankle + (knee - ankle) * .08, .045 * g * tight, .034 * g * tight, -.005)
+            tight = 0.9 if who["bottom"] == "jeans" else 1.06
+            d.limb(PANTS, colour, hip + _LIFT, knee, 0.058 * g, 0.045 * g * tight, -0.005)
+            d.limb(
+                PANTS,
+                colour,
+                knee,
+                ankle + (knee - ankle) * 0.08,
+                0.045 * g * tight,
+                0.034 * g * tight,
+                -0.005,
+            )
         elif who["bottom"] == "shorts":
-            d.limb(PANTS, k.bottom, hip + (0, .02, 0), hip + (knee - hip) * .82, .06 * g, .052 * g, -.005)
+            d.limb(PANTS, k.bottom, hip + _LIFT, hip + (knee - hip) * 0.82, 0.06 * g, 0.052 * g, -0.005)
     if who["bottom"] == "skirt" or who["top"] == "dress":
         part, colour = (SKIRT, k.bottom) if who["bottom"] == "skirt" else (DRESS, k.top)
-        pelvis, knees = j["pelvis"] + (0, .03, 0), (j["left_knee"], j["right_knee"])
-        rings = [pelvis[:2] + _CIRCLE * (.078 * g, .03)] + [knee[:2] + _CIRCLE * (.06, .03) for knee in knees]
+        pelvis, knees = j["pelvis"] + (0, 0.03, 0), (j["left_knee"], j["right_knee"])
+        rings = [pelvis[:2] + CIRCLE * (0.078 * g, 0.03)] + [
+            knee[:2] + CIRCLE * (0.06, 0.03) for knee in knees
+        ]
         nearest = max(pelvis, *knees, key=lambda point: point[2])
-        d.cloth(part, colour, hull(np.concatenate(rings)), pelvis, nearest, .07, .04)
+        d.cloth(part, colour, hull(np.concatenate(rings)), pelvis, nearest, 0.07, 0.04)
 
 
-def _head(d: _Drawing, j: Joints, k: _Look, yaw: float) -> dict[str, np.ndarray]:
+def _head(d: Drawing, j: Joints, k: _Look, yaw: float) -> dict[str, np.ndarray]:
     """Draws head, hair and hat; returns nose, eyes and ears [3]."""
     h, centre, who = k.build.head, j["head"], k.who
     front = turn(np.array([0, 0, 1.0]), yaw)
     side = turn(np.array([1.0, 0, 0]), yaw)
     up = np.array([0, 1.0, 0])
-    points = {"nose": centre + front * .42 * h - up * .07 * h}
+    points = {"nose": centre + front * 0.42 * h - up * 0.07 * h}
     for name, sign in (("left", 1), ("right", -1)):
-        points[f"{name}_eye"] = centre + front * .36 * h + side * sign * .15 * h + up * .04 * h
-        points[f"{name}_ear"] = centre + side * sign * .36 * h - up * .02 * h - front * .03 * h
+        points[f"{name}_eye"] = centre + front * 0.36 * h + side * sign * 0.15 * h + up * 0.04 * h
+        points[f"{name}_ear"] = centre + side * sign * 0.36 * h - up * 0.02 * h - front * 0.03 * h
     swell = {"afro": 1.32}.get(who["hair"], 1.0)
-    d.blob(HAIR, k.hair, centre - front * .04 * h + up * .03 * h, .4 * h * swell, .5 * h * swell, .03)
-    if k.facing > -.3:
-        width = h * (.27 + .08 * max(k.facing, 0))
-        d.blob(FACE, k.skin, centre + front * .13 * h - up * .1 * h, width, .42 * h, .034)
+    d.blob(HAIR, k.hair, centre - front * 0.04 * h + up * 0.03 * h, 0.4 * h * swell, 0.5 * h * swell, 0.03)
+    if k.facing > -0.3:
+        width = h * (0.27 + 0.08 * max(k.facing, 0))
+        d.blob(FACE, k.skin, centre + front * 0.13 * h - up * 0.1 * h, width, 0.42 * h, 0.034)
     for name, sign in (("left", 1), ("right", -1)):
-        if who["hair"] in ("short", "tied") and side[2] * sign > -.5:
-            d.blob(FACE, k.skin, points[f"{name}_ear"], .055 * h, .1 * h, .036 if side[2] * sign > .2 else .01, False)
+        if who["hair"] in ("short", "tied") and side[2] * sign > -0.5:
+            d.blob(
+                FACE,
+                k.skin,
+                points[f"{name}_ear"],
+                0.055 * h,
+                0.1 * h,
+                0.036 if side[2] * sign > 0.2 else 0.01,
+                False,
+            )
     _features(d, points, k, centre)
     if who["hair"] in ("long", "bob"):
-        drop = (1.05 if who["hair"] == "long" else .45) * h
-        back = centre - front * .2 * h
-        d.limb(HAIR, k.hair, back, back - up * drop, .38 * h, .34 * h, -.02 if k.facing > -.2 else .06)
+        drop = (1.05 if who["hair"] == "long" else 0.45) * h
+        back = centre - front * 0.2 * h
+        d.limb(HAIR, k.hair, back, back - up * drop, 0.38 * h, 0.34 * h, -0.02 if k.facing > -0.2 else 0.06)
         for sign in (-1, 1):
-            lock = centre + side * sign * .34 * h - front * .05 * h
-            d.limb(HAIR, k.hair, lock + up * .1 * h, lock - up * drop, .1 * h, .09 * h, .037)
+            lock = centre + side * sign * 0.34 * h - front * 0.05 * h
+            d.limb(HAIR, k.hair, lock + up * 0.1 * h, lock - up * drop, 0.1 * h, 0.09 * h, 0.037)
     elif who["hair"] == "tied":
-        d.blob(HAIR, k.hair, centre - front * .42 * h + up * .3 * h, .19 * h, .2 * h, .0)
+        d.blob(HAIR, k.hair, centre - front * 0.42 * h + up * 0.3 * h, 0.19 * h, 0.2 * h, 0.0)
     if who["hat"]:
-        d.blob(HAT, k.hat, centre + up * .33 * h, .42 * h, .27 * h, .044)
-        d.blob(HAT, tuple(int(v * .8) for v in k.hat), centre + up * .24 * h + front * .12 * h, .58 * h, .09 * h, .045)
+        d.blob(HAT, k.hat, centre + up * 0.33 * h, 0.42 * h, 0.27 * h, 0.044)
+        d.blob(
+            HAT,
+            tuple(int(v * 0.8) for v in k.hat),
+            centre + up * 0.24 * h + front * 0.12 * h,
+            0.58 * h,
+            0.09 * h,
+            0.045,
+        )
     return points
 
 
-def _features(d: _Drawing, points: dict[str, np.ndarray], k: _Look, centre: np.ndarray) -> None:
+def _features(d: Drawing, points: dict[str, np.ndarray], k: _Look, centre: np.ndarray) -> None:
     """Eyes, nose and mouth, as far as they look towards the camera."""
     h = k.build.head
-    if k.facing < -.1:
+    if k.facing < -0.1:
         return
     for name in ("left_eye", "right_eye"):
-        if points[name][2] - centre[2] > .06 * h:
-            d.blob(FACE, (245, 245, 240), points[name], .05 * h, .03 * h, .05, False)
-            d.blob(FACE, (40, 28, 24), points[name], .024 * h, .028 * h, .051, False)
+        if points[name][2] - centre[2] > 0.06 * h:
+            d.blob(FACE, (245, 245, 240), points[name], 0.05 * h, 0.03 * h, 0.05, False)
+            d.blob(FACE, (40, 28, 24), points[name], 0.024 * h, 0.028 * h, 0.051, False)
     nose = points["nose"]
-    d.blob(FACE, tuple(int(v * .85) for v in k.skin), nose, .035 * h, .06 * h, .05, False)
-    mouth = nose + (0, -.17 * h, 0) + (centre - nose) * (.12, 0, .12)
-    d.blob(FACE, (min(int(k.skin[0] * .85) + 12, 255), int(k.skin[1] * .58), int(k.skin[2] * .58)), mouth,
-           .09 * h * max(k.facing, .35), .025 * h, .05, False)
+    d.blob(FACE, tuple(int(v * 0.85) for v in k.skin), nose, 0.035 * h, 0.06 * h, 0.05, False)
+    mouth = nose + (0, -0.17 * h, 0) + (centre - nose) * (0.12, 0, 0.12)
+    d.blob(
+        FACE,
+        (min(int(k.skin[0] * 0.85) + 12, 255), int(k.skin[1] * 0.58), int(k.skin[2] * 0.58)),
+        mouth,
+        0.09 * h * max(k.facing, 0.35),
+        0.025 * h,
+        0.05,
+        False,
+    )
 
 
 def _look(rng: np.random.Generator, who: dict[str, str], build: Build, yaw: float) -> _Look:
@@ -262,27 +252,37 @@ def _look(rng: np.random.Generator, who: dict[str, str], build: Build, yaw: floa
 
     inner = shade(rng, (226, 226, 222) if who["top_colour"] != "white" else (90, 96, 110))
     dark = [c for name, c in COLOURS.items() if name in ("black", "brown", "white", "gray", "red")]
-    return _Look(who, build, shade(rng, SKINS[rng.integers(len(SKINS))], 6), named("top_colour", COLOURS), inner,
-                 named("bottom_colour", COLOURS), named("hair_colour", HAIR_COLOURS),
-                 shade(rng, list(COLOURS.values())[rng.integers(len(COLOURS))]),
-                 shade(rng, dark[rng.integers(len(dark))]), float(np.cos(yaw)))
+    return _Look(
+        who,
+        build,
+        shade(rng, SKINS[rng.integers(len(SKINS))], 6),
+        named("top_colour", COLOURS),
+        inner,
+        named("bottom_colour", COLOURS),
+        named("hair_colour", HAIR_COLOURS),
+        shade(rng, list(COLOURS.values())[rng.integers(len(COLOURS))]),
+        shade(rng, dark[rng.integers(len(dark))]),
+        float(np.cos(yaw)),
+    )
 
 
 def _weave(rng: np.random.Generator, rgb: np.ndarray, parts: np.ndarray) -> None:
-    """Folds and patterns: slow light and dark over everything, stripes on some clothes. Changes `rgb` (float) in place."""
+    """Folds and patterns: slow light and dark over everything, stripes on some clothes. Changes `rgb`
+    (float) in place."""
     h, w = parts.shape
-    coarse = Image.fromarray(rng.uniform(.86, 1.12, (max(h // 24, 2), max(w // 24, 2))).astype(np.float32))
+    coarse = Image.fromarray(rng.uniform(0.86, 1.12, (max(h // 24, 2), max(w // 24, 2))).astype(np.float32))
     rgb *= np.asarray(coarse.resize((w, h), Image.Resampling.BICUBIC))[..., None]
-    if rng.random() < .25:
+    if rng.random() < 0.25:
         part = int(rng.choice((UPPER, DRESS, SKIRT, PANTS, COAT)))
         period = rng.uniform(6, 16)
         rows, columns = np.mgrid[:h, :w]
-        across = rows if rng.random() < .6 else columns
-        rgb[(parts == part) & (across % period < period / 2)] *= .8
+        across = rows if rng.random() < 0.6 else columns
+        rgb[(parts == part) & (across % period < period / 2)] *= 0.8
 
 
-def _seen(points: np.ndarray, d: _Drawing, numbers: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Visibility [17] of joints `points` [17, 3] (camera frame) at the pixels `xy` [17, 2] of the map of shape numbers."""
+def _seen(points: np.ndarray, d: Drawing, numbers: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Visibility [17] of joints `points` [17, 3] (camera frame) at the pixels `xy` [17, 2] of the map of
+    shape numbers."""
     seen = np.full(17, 2, np.float32)
     for i, (point, (x, y)) in enumerate(zip(points, xy, strict=True)):
         row, column = int(np.clip(y, 0, numbers.shape[0] - 1)), int(np.clip(x, 0, numbers.shape[1] - 1))
@@ -290,44 +290,59 @@ def _seen(points: np.ndarray, d: _Drawing, numbers: np.ndarray, xy: np.ndarray) 
         if not number:
             continue
         shape = d.shapes[number - 1]
+        if shape.part in _OTHER_SIDE.get(KEYPOINT_NAMES[i].split("_")[0], ()):
+            seen[i] = 1
+            continue
         axis = shape.stop - shape.start
         along = float(np.clip((point - shape.start) @ axis / max(float(axis @ axis), 1e-9), 0, 1))
-        if shape.start[2] + along * axis[2] + shape.radius - point[2] > _THICK[i] + min(shape.radius, .05):
+        if shape.start[2] + along * axis[2] + shape.radius - point[2] > _THICK[i] + min(shape.radius, 0.05):
             seen[i] = 1
     return seen
 
 
 def draw_person(rng: np.random.Generator, clothes: dict[str, str], stature_px: float = 300.0) -> Cutout:
-    """One person in these clothes (see `wardrobe2d.sample_clothes`), in a random pose and view; about 6 ms."""
+    """One person in these clothes (see `wardrobe2d.sample_clothes`), in a random pose and view; about 6
+    ms."""
     build, height = sample_build(rng, clothes["gender"], clothes["age"])
     pose, view = sample_pose(rng), sample_view(rng)
     who = {**clothes, "pose": pose, "view": view}
     yaw = view_turn(rng, view)
     body = {name: turn(point, yaw) for name, point in joints(rng, build, pose).items()}
     look = _look(rng, who, build, yaw)
-    d = _Drawing()
+    d = Drawing()
     _trunk(d, body, look, yaw)
     _legs(d, body, look)
     _arms(d, body, look)
     body.update(_head(d, body, look, yaw))
     corners = np.concatenate([shape.outline for shape in d.shapes])
     low, high = corners.min(0), corners.max(0)
-    origin, scale = np.array([low[0], high[1]]) + (-.01, .01), stature_px * _SUPERSAMPLING
-    size = tuple(int(v) // 2 * 2 + 2 for v in (high - low + .02) * scale)
+    origin, scale = np.array([low[0] - 0.01, high[1] + 0.01]), stature_px * _SUPERSAMPLING
+    size = tuple(int(v) // 2 * 2 + 2 for v in (high - low + 0.02) * scale)
     picture, numbers = d.paint(scale, origin, size)
     part_of = np.array([0, *(shape.part for shape in d.shapes)], np.uint8)
-    points = np.stack([body[name] for name in _COCO])
+    points = np.stack([body[name] for name in KEYPOINT_NAMES])
     xy = (points[:, :2] - origin) * (scale, -scale)
     seen = _seen(points, d, numbers, xy)
     for i, name in ((1, "left_eye"), (2, "right_eye"), (3, "left_ear"), (4, "right_ear"), (0, "nose")):
-        limit = (-.14 if "ear" in name else .03) * build.head
-        if body[name][2] - body["head"][2] < limit or ("ear" in name and who["hair"] not in ("short", "tied")):
+        limit = (-0.14 if "ear" in name else 0.03) * build.head
+        if body[name][2] - body["head"][2] < limit or (
+            "ear" in name and who["hair"] not in ("short", "tied")
+        ):
             seen[i] = 1
-    return _cut(rng, picture, part_of[numbers], np.column_stack([xy / _SUPERSAMPLING, seen]), who, height, stature_px)
+    return _cut(
+        rng, picture, part_of[numbers], np.column_stack([xy / _SUPERSAMPLING, seen]), who, height, stature_px
+    )
 
 
-def _cut(rng: np.random.Generator, picture: Image.Image, parts: np.ndarray, keypoints: np.ndarray, who: dict[str, str],
-         height: float, stature_px: float) -> Cutout:
+def _cut(
+    rng: np.random.Generator,
+    picture: Image.Image,
+    parts: np.ndarray,
+    keypoints: np.ndarray,
+    who: dict[str, str],
+    height: float,
+    stature_px: float,
+) -> Cutout:
     """Halves the supersampled drawing: colours are averaged, part classes are picked."""
     inside = Image.fromarray(np.where(parts, np.uint8(255), np.uint8(0)))
     small = picture.copy()

@@ -40,18 +40,25 @@ class BankPeople:
         """One of the bank's people of this split; RefHCMError when there is none."""
         members = self._members[split]
         if not members:
-            raise RefHCMError(f"No cut-out of the bank wears an outfit of the {split} split; make the bank larger.")
+            raise RefHCMError(
+                f"No cut-out of the bank wears an outfit of the {split} split; make the bank larger."
+            )
         number, i = members[int(rng.integers(len(members)))]
         return self._banks[number][i]
 
 
 def make_sources(backend: str, banks: Sequence[Path]) -> list[tuple[CutoutSource, float]]:
-    """Sources with the share of scenes that each fills. ValueError for an unknown back end or a missing bank."""
+    """Sources with the share of scenes that each fills. ValueError for an unknown back end or a missing
+    bank."""
     if backend not in BACKENDS:
         raise ValueError(f"There is no back end {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if backend == "2d":
         return [(DrawnPeople(), 1.0)]
     if not banks:
-        raise ValueError(f"The back end {backend} reads rendered people: name their folder with --bank, or use --backend 2d.")
+        raise ValueError(
+            f"The back end {backend} needs rendered people: name their folder with --bank, or use 2d."
+        )
     rendered = BankPeople(banks)
-    return [(rendered, 1.0)] if backend == "3d" else [(DrawnPeople(), DRAWN_SHARE), (rendered, 1 - DRAWN_SHARE)]
+    return (
+        [(rendered, 1.0)] if backend == "3d" else [(DrawnPeople(), DRAWN_SHARE), (rendered, 1 - DRAWN_SHARE)]
+    )

@@ -1,4 +1,5 @@
-"""Which split a seed, an outfit or a picture belongs to: nothing is ever shared between train, val and test."""
+"""Which split a seed, an outfit or a picture belongs to: nothing is ever shared between train, val and
+test."""
 
 from __future__ import annotations
 
@@ -51,5 +52,6 @@ def outfit_split(attributes: Mapping[str, str]) -> str:
 
 
 def photo_split(path: Path) -> str:
-    """The one split that may show this photo, by its content (a copy under another name stays in its split)."""
+    """The one split that may show this photo, by its content (a copy under another name stays in its
+    split)."""
     return _bucket(path.read_bytes())

@@ -1,7 +1,9 @@
-"""Referring expressions in the manner of people, each checked to fit exactly one person of its scene (see `facts`)."""
+"""Referring expressions in the manner of people, each checked to fit exactly one person of its scene (see
+`facts`)."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +12,23 @@ from .compose import Scene
 from .facts import SceneFacts, Seen, Term
 
 _NOUNS = {
-    "man": ("man", "man", "man", "guy", "guy", "gentleman"), "woman": ("woman", "woman", "woman", "lady", "lady"),
-    "boy": ("boy", "boy", "little boy", "kid"), "girl": ("girl", "girl", "little girl", "kid"),
-    "child": ("kid", "child", "little kid"), "person": ("person", "person", "one"),
+    "man": ("man", "man", "man", "guy", "guy", "gentleman"),
+    "woman": ("woman", "woman", "woman", "lady", "lady"),
+    "boy": ("boy", "boy", "little boy", "kid"),
+    "girl": ("girl", "girl", "little girl", "kid"),
+    "child": ("kid", "child", "little kid"),
+    "person": ("person", "person", "one"),
 }
 _GARMENTS = {
-    "t-shirt": ("t-shirt", "t-shirt", "shirt", "tee"), "shirt": ("shirt",), "sweater": ("sweater", "sweater", "pullover"),
-    "jacket": ("jacket", "jacket", "coat"), "suit jacket": ("suit", "suit jacket", "blazer"), "top": ("top", "top", "tank top"),
-    "trousers": ("trousers", "pants", "pants"), "jeans": ("jeans",), "shorts": ("shorts",),
+    "t-shirt": ("t-shirt", "t-shirt", "shirt", "tee"),
+    "shirt": ("shirt",),
+    "sweater": ("sweater", "sweater", "pullover"),
+    "jacket": ("jacket", "jacket", "coat"),
+    "suit jacket": ("suit", "suit jacket", "blazer"),
+    "top": ("top", "top", "tank top"),
+    "trousers": ("trousers", "pants", "pants"),
+    "jeans": ("jeans",),
+    "shorts": ("shorts",),
 }
 _PLURAL = ("trousers", "pants", "jeans", "shorts", "overalls")
 _HAIR = {"tied": "tied back hair", "bob": "chin length hair", "afro": "curly hair"}
@@ -32,25 +43,42 @@ _PLACES = {
     "third from left": ("third from the left", "third from left"),
     "third from right": ("third from the right", "third from right"),
 }
-_DEPTHS = {"front": ("in front", "closest to us", "closest to the camera", "in the foreground"),
-           "back": ("in the back", "farthest away", "in the background")}
-_POSES = {
-    "standing": ("standing",), "walking": ("walking",), "running": ("running",), "sitting": ("sitting", "seated"),
-    "kneeling": ("kneeling", "on one knee"), "crouching": ("crouching",), "waving": ("waving", "waving a hand"),
-    "arms raised": ("with arms up", "with both arms raised", "raising both arms"),
-    "arms crossed": ("with arms crossed", "with crossed arms"), "hands on hips": ("with hands on hips",),
-    "leaning": ("leaning",), "pointing": ("pointing",),
+_DEPTHS = {
+    "front": ("in front", "closest to us", "closest to the camera", "in the foreground"),
+    "back": ("in the back", "farthest away", "in the background"),
 }
-_VIEWS = {"back": ("seen from behind", "facing away", "with back to us"), "left side": ("facing left", "looking left"),
-          "right side": ("facing right", "looking right")}
-_SIDES = {"next to": ("next to", "beside"), "left of": ("to the left of", "left of"),
-          "right of": ("to the right of", "right of")}
+_POSES = {
+    "standing": ("standing",),
+    "walking": ("walking",),
+    "running": ("running",),
+    "sitting": ("sitting", "seated"),
+    "kneeling": ("kneeling", "on one knee"),
+    "crouching": ("crouching",),
+    "waving": ("waving", "waving a hand"),
+    "arms raised": ("with arms up", "with both arms raised", "raising both arms"),
+    "arms crossed": ("with arms crossed", "with crossed arms"),
+    "hands on hips": ("with hands on hips",),
+    "leaning": ("leaning",),
+    "pointing": ("pointing",),
+}
+_VIEWS = {
+    "back": ("seen from behind", "facing away", "with back to us"),
+    "left side": ("facing left", "looking left"),
+    "right side": ("facing right", "looking right"),
+}
+_SIDES = {
+    "next to": ("next to", "beside"),
+    "left of": ("to the left of", "left of"),
+    "right of": ("to the right of", "right of"),
+}
 _TRIES = 60
+_ARTICLE = re.compile(r"^(the|an?) ")
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Words for one person, the terms that they claim, and the person they lean on: ("next to", number, its terms)."""
+    """Words for one person, the terms that they claim, and the person they lean on: ("next to", number, its
+    terms)."""
 
     text: str
     terms: tuple[Term, ...]
@@ -68,12 +96,12 @@ class _Writer:
         return options[int(self.rng.integers(len(options)))]
 
     def garment(self, colour: str, garment: str, article: bool, pattern: str = "") -> str:
-        """"a red shirt", "blue jeans"; a pattern stands before the garment."""
+        """ "a red shirt", "blue jeans"; a pattern stands before the garment."""
         name = self.one(_GARMENTS.get(garment, (garment,)))
         words = " ".join(word for word in (_spelt(self.rng, colour), pattern, name) if word)
         if not article or name in _PLURAL:
             return words
-        determiner = "the" if self.rng.random() < .3 else ("an" if words[0] in "aeio" else "a")
+        determiner = "the" if self.rng.random() < 0.3 else ("an" if words[0] in "aeio" else "a")
         return f"{determiner} {words}"
 
     def phrase(self, terms: tuple[Term, ...]) -> str:
@@ -92,19 +120,19 @@ class _Writer:
             after.append(self.one(("with a hat", "wearing a hat", "in a hat", "in the hat")))
         if "pose" in said:
             pose = self.one(_POSES.get(said["pose"], (said["pose"],)))
-            (before if " " not in pose and self.rng.random() < .3 else after).append(pose)
+            (before if " " not in pose and self.rng.random() < 0.3 else after).append(pose)
         if "view" in said:
             after.append(self.one(_VIEWS[said["view"]]))
-        if self.rng.random() < .4:
+        if self.rng.random() < 0.4:
             after = [after[i] for i in self.rng.permutation(len(after))]
         noun = self.one(_NOUNS[said.get("noun", "person")])
         place = said.get("place", "")
-        if place in ("left", "right", "middle", "far left", "far right") and self.rng.random() < .35:
+        if place in ("left", "right", "middle", "far left", "far right") and self.rng.random() < 0.35:
             before.insert(0, place)
         elif place:
-            after.insert(0 if self.rng.random() < .3 else len(after), self.one(_PLACES[place]))
+            after.insert(0 if self.rng.random() < 0.3 else len(after), self.one(_PLACES[place]))
         if "depth" in said:
-            after.insert(0 if self.rng.random() < .3 else len(after), self.one(_DEPTHS[said["depth"]]))
+            after.insert(0 if self.rng.random() < 0.3 else len(after), self.one(_DEPTHS[said["depth"]]))
         return " ".join([*before, noun, *after])
 
     def _clothes(self, said: dict[str, str]) -> str:
@@ -114,7 +142,9 @@ class _Writer:
             return f"in {colour}" if verb != "wearing" else f"wearing {colour}"
         pieces = []
         if "top" in said:
-            pieces.append(self.garment(said.get("top_colour", ""), said["top"], True, said.get("top_pattern", "")))
+            pieces.append(
+                self.garment(said.get("top_colour", ""), said["top"], True, said.get("top_pattern", ""))
+            )
         if "bottom" in said:
             pieces.append(self.garment(said.get("bottom_colour", ""), said["bottom"], True))
         return f"{verb} {' and '.join(pieces)}" if pieces else ""
@@ -133,40 +163,45 @@ class _Writer:
         said = dict(terms)
         if "top" in said or "bottom" in said:
             kind = "top" if "top" in said else "bottom"
-            words = self.garment(said.get(f"{kind}_colour", ""), said[kind], False, said.get("top_pattern", ""))
+            words = self.garment(
+                said.get(f"{kind}_colour", ""), said[kind], False, said.get("top_pattern", "")
+            )
             return f"{words} {self.one(_PLACES[said['place']])}" if "place" in said else words
         if "place" in said:
             noun = self.one(_NOUNS[said.get("noun", "person")])
             place = said["place"]
-            return f"{place} {noun}" if " from " not in place or self.rng.random() < .5 else f"{noun} {place}"
+            return (
+                f"{place} {noun}" if " from " not in place or self.rng.random() < 0.5 else f"{noun} {place}"
+            )
         return self.phrase(terms)
 
     def article(self, phrase: str) -> str:
-        """"the ...", mostly."""
+        """ "the ...", mostly."""
         draw = self.rng.random()
-        if draw < .6:
+        if draw < 0.6:
             return f"the {phrase}"
-        if draw < .85:
+        if draw < 0.85:
             return phrase
         return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def _spelt(rng: np.random.Generator, colour: str) -> str:
-    if colour == "gray" and rng.random() < .3:
+    if colour == "gray" and rng.random() < 0.3:
         return "grey"
     if colour == "blond":
-        return "blonde" if rng.random() < .5 else "blond"
+        return "blonde" if rng.random() < 0.5 else "blond"
     return colour
 
 
 def _noun_of(rng: np.random.Generator, seen: Seen) -> str:
-    if "gender" in seen.hidden or rng.random() < .08:
+    if "gender" in seen.hidden or rng.random() < 0.08:
         return "person"
     child = seen.attributes["age"] == "child"
-    if child and rng.random() < .4:
+    if child and rng.random() < 0.4:
         return "child"
     return {("man", False): "man", ("woman", False): "woman", ("man", True): "boy", ("woman", True): "girl"}[
-        seen.attributes["gender"], child]
+        seen.attributes["gender"], child
+    ]
 
 
 def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
@@ -182,7 +217,11 @@ def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
             topics["clothes"] += [(top, ("top_pattern", a["top_pattern"]))]
     if a["bottom"] and "bottom" not in hidden:
         bottom = (("bottom", a["bottom"]), ("bottom_colour", a["bottom_colour"]))
-        both = [(*group, *bottom) for group in topics.get("clothes", []) if len(group) == 2 and group[1][0] == "top_colour"]
+        both = [
+            (*group, *bottom)
+            for group in topics.get("clothes", [])
+            if len(group) == 2 and group[1][0] == "top_colour"
+        ]
         topics.setdefault("clothes", []).extend([bottom, *both[:1]])
     if "hair" not in hidden:
         colour = ("hair_colour", a["hair_colour"])
@@ -198,7 +237,16 @@ def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
     return topics
 
 
-_TOPIC_WEIGHT = {"clothes": 4.0, "hair": 1.0, "hat": 1.3, "age": .8, "pose": 1.8, "view": .5, "place": 3.2, "depth": .9}
+_TOPIC_WEIGHT = {
+    "clothes": 4.0,
+    "hair": 1.0,
+    "hat": 1.3,
+    "age": 0.8,
+    "pose": 1.8,
+    "view": 0.5,
+    "place": 3.2,
+    "depth": 0.9,
+}
 
 
 def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tuple[Term, ...]:
@@ -209,12 +257,15 @@ def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tup
         topics["depth"] = [(("depth", "front"),), (("depth", "back"),)]
     names = sorted(topics)
     weights = np.array([_TOPIC_WEIGHT[name] for name in names])
-    count = min(int(rng.choice((1, 2, 3), p=(.5, .36, .14))), len(names))
+    count = min(int(rng.choice((1, 2, 3), p=(0.5, 0.36, 0.14))), len(names))
     chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum()) if names else []
     terms: list[Term] = [("noun", _noun_of(rng, seen))]
     for number in chosen:
         options = topics[names[int(number)]]
-        if names[int(number)] in ("place", "depth"):  # only ranks that this person has, so that tries are not wasted
+        if names[int(number)] in (
+            "place",
+            "depth",
+        ):  # only ranks that this person has, so that tries are not wasted
             base = facts.candidates(terms)[1]
             options = [option for option in options if facts.judge(person, option[0], base)]
         if options:
@@ -222,8 +273,10 @@ def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tup
     return tuple(terms)
 
 
-def _relational(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer) -> Expression | None:
-    """"the man next to the woman in red": the other one is singled out by its own words."""
+def _relational(
+    rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer
+) -> Expression | None:
+    """ "the man next to the woman in red": the other one is singled out by its own words."""
     others = [other for other in range(len(facts.people)) if other != person]
     anchor = others[int(rng.integers(len(others)))]
     topics = _sayable(facts.people[anchor]).get("clothes")
@@ -231,23 +284,32 @@ def _relational(rng: np.random.Generator, facts: SceneFacts, person: int, writer
         return None
     anchor_terms = (("noun", _noun_of(rng, facts.people[anchor])), *topics[int(rng.integers(len(topics)))])
     terms = (("noun", _noun_of(rng, facts.people[person])),)
-    word = ("next to", "left of", "right of")[int(rng.choice(3, p=(.6, .2, .2)))]
+    word = ("next to", "left of", "right of")[int(rng.choice(3, p=(0.6, 0.2, 0.2)))]
     if not facts.singles_out(anchor, anchor_terms) or not facts.singles_out(person, terms, (word, anchor)):
         return None
-    text = f"{writer.article(writer.phrase(terms))} {writer.one(_SIDES[word])} the {writer.phrase(anchor_terms)}"
+    text = (
+        f"{writer.article(writer.phrase(terms))} {writer.one(_SIDES[word])} the {writer.phrase(anchor_terms)}"
+    )
     return Expression(text, terms, (word, anchor, anchor_terms))
 
 
 def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer) -> Expression | None:
-    if len(facts.people) > 1 and rng.random() < .12:
+    if len(facts.people) > 1 and rng.random() < 0.12:
         return _relational(rng, facts, person, writer)
     terms = _draw_terms(rng, facts, person)
-    if len(terms) == 1 and rng.random() < .5:
+    if len(terms) == 1 and rng.random() < 0.5:
         return None
     said = dict(terms)
     kinds = set(said) - {"noun"}
-    telegram = rng.random() < .35 and (kinds <= {"place"} or kinds <= {"top", "top_colour", "top_pattern", "place"}
-                                       or kinds <= {"bottom", "bottom_colour", "place"}) and kinds
+    telegram = (
+        rng.random() < 0.35
+        and (
+            kinds <= {"place"}
+            or kinds <= {"top", "top_colour", "top_pattern", "place"}
+            or kinds <= {"bottom", "bottom_colour", "place"}
+        )
+        and kinds
+    )
     if telegram and kinds != {"place"}:
         terms = tuple(term for term in terms if term[0] != "noun")  # "red shirt" does not say who wears it
     if not facts.singles_out(person, terms):
@@ -256,7 +318,8 @@ def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _
 
 
 def describe(rng: np.random.Generator, scene: Scene, least: int = 2, most: int = 3) -> list[list[Expression]]:
-    """For each person of the scene up to `least`..`most` different expressions; none where no words single it out."""
+    """For each person of the scene up to `least`..`most` different expressions; none where no words single
+    it out."""
     facts, writer = SceneFacts(scene), _Writer(rng)
     everybody = []
     for person in range(len(scene.people)):
@@ -265,7 +328,7 @@ def describe(rng: np.random.Generator, scene: Scene, least: int = 2, most: int =
         for _ in range(_TRIES):
             expression = _attempt(rng, facts, person, writer)
             if expression is not None:
-                found.setdefault(expression.text, expression)
+                found.setdefault(_ARTICLE.sub("", expression.text), expression)
             if len(found) == wanted:
                 break
         everybody.append(list(found.values()))

@@ -1,16 +1,18 @@
 """Writes scenes as the published tab-separated files, and everything that is known about them as JSON lines.
 
-    python -m refhcm.data.scenes OUT --split train --count 12000 --seed 1 --bank BANK --backend mixed --images files
+    python -m refhcm.data.scenes OUT --split train --count 12000 --seed 1 --bank BANK --backend mixed
+    --images files
 
 makes OUT/train/ with
     rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture   (also read for box tasks)
     rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
     rhrc.tsv      id, captions joined by &&, box, picture
-    people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility, attributes,
+    people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility,
+    attributes,
                   visible share, expressions with their terms, captions
     images/, parts/   JPEG pictures and lossless PNG part maps
-Paths are relative to the folder of the tsv. A picture is base64 of the JPEG, or its path with `--images files`. Scene i depends
-on (seed, split, i) and the sources only, whatever the number of workers.
+Paths are relative to the folder of the tsv. A picture is base64 of the JPEG, or its path with `--images
+files`. Scene i depends on (seed, split, i) and the sources only, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -85,8 +87,9 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def keypoint_field(keypoints: np.ndarray) -> str:
-    """34 numbers of one person's keypoints [17, 3], one decimal; 0,0 is unlabelled, so no labelled point is written so."""
-    values = np.where(keypoints[:, 2:] > 0, np.maximum(np.round(keypoints[:, :2].astype(float), 1), .1), 0.0)
+    """34 numbers of one person's keypoints [17, 3], one decimal; 0,0 is unlabelled, so no labelled point is
+    written so."""
+    values = np.where(keypoints[:, 2:] > 0, np.maximum(np.round(keypoints[:, :2].astype(float), 1), 0.1), 0.0)
     return _numbers(values.ravel().tolist())
 
 
@@ -104,7 +107,9 @@ def part_map_png(parts: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def scene_rows(plan: Plan, index: int, scene: Scene, words: Sequence[Sequence[Expression]]) -> tuple[str, ...]:
+def scene_rows(
+    plan: Plan, index: int, scene: Scene, words: Sequence[Sequence[Expression]]
+) -> tuple[str, ...]:
     """The lines of one scene for each of TSV_FILES; writes its pictures below the plan's folder."""
     name, encoded = f"{index:07d}", jpeg(scene.image)
     image_path = f"images/{name}.jpg"
@@ -117,26 +122,40 @@ def scene_rows(plan: Plan, index: int, scene: Scene, words: Sequence[Sequence[Ex
         (plan.folder / parts_path).write_bytes(part_map_png(person.parts))
         keypoints = keypoint_field(person.keypoints)
         for k, expression in enumerate(expressions):
-            rkpt.append("\t".join((f"{who}_{k}", f"{plan.split}_{name}", expression.text, box, keypoints, picture)))
+            rkpt.append(
+                "\t".join((f"{who}_{k}", f"{plan.split}_{name}", expression.text, box, keypoints, picture))
+            )
             rpar.append("\t".join((f"{who}_{k}", expression.text, box, "", parts_path, image_path)))
         # One sentence to learn; the further ways to say it are references for scoring.
         references = told[:1] if plan.split == "train" else told
         rhrc.append("\t".join((who, "&&".join(references), box, picture)))
         people.append(_person_record(who, person, expressions, told, parts_path))
     height, width = scene.image.shape[:2]
-    record = {"image_id": f"{plan.split}_{name}", "image": image_path, "width": width, "height": height,
-              "background": scene.background, "people": people}
+    record = {
+        "image_id": f"{plan.split}_{name}",
+        "image": image_path,
+        "width": width,
+        "height": height,
+        "background": scene.background,
+        "people": people,
+    }
     lines = (rkpt, rpar, rhrc, [json.dumps(record, separators=(",", ":"))])
     return tuple("".join(f"{line}\n" for line in block) for block in lines)
 
 
-def _person_record(who: str, person: ScenePerson, expressions: Sequence[Expression], told: Sequence[str], parts: str
-                   ) -> dict[str, object]:
+def _person_record(
+    who: str, person: ScenePerson, expressions: Sequence[Expression], told: Sequence[str], parts: str
+) -> dict[str, object]:
     return {
-        "id": who, "box": list(person.box), "amodal_box": list(person.amodal_box),
+        "id": who,
+        "box": list(person.box),
+        "amodal_box": list(person.amodal_box),
         "keypoints": [[round(float(x), 1), round(float(y), 1), int(v)] for x, y, v in person.keypoints],
-        "attributes": person.attributes, "visible_fraction": round(person.visible_fraction, 3),
-        "frame_fraction": round(person.frame_fraction, 3), "pixels_per_metre": round(person.scale, 2), "parts": parts,
+        "attributes": person.attributes,
+        "visible_fraction": round(person.visible_fraction, 3),
+        "frame_fraction": round(person.frame_fraction, 3),
+        "pixels_per_metre": round(person.scale, 2),
+        "parts": parts,
         "captions": list(told),
         "expressions": [{"text": e.text, "terms": e.terms, "relation": e.relation} for e in expressions],
     }
@@ -166,7 +185,8 @@ def _all_rows(plan: Plan, workers: int) -> Iterator[tuple[str, ...]]:
 
 
 def write_scenes(plan: Plan, workers: int = 1) -> Path:
-    """Makes all scenes of the plan and returns their folder. ValueError / FileNotFoundError for what cannot be made."""
+    """Makes all scenes of the plan and returns their folder. ValueError / FileNotFoundError for what cannot
+    be made."""
     split_number(plan.split)
     if plan.count < 1 or plan.images not in IMAGES:
         raise ValueError(f"Ask for at least one scene, and for images as one of {', '.join(IMAGES)}.")
@@ -175,7 +195,10 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
     for folder in ("images", "parts"):
         (plan.folder / folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        files = [stack.enter_context(open(plan.folder / name, "w", encoding="utf-8", newline="\n")) for name in TSV_FILES]
+        files = [
+            stack.enter_context(open(plan.folder / name, "w", encoding="utf-8", newline="\n"))
+            for name in TSV_FILES
+        ]
         for blocks in _all_rows(plan, workers):
             for file, block in zip(files, blocks, strict=True):
                 file.write(block)
@@ -184,19 +207,40 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `python -m refhcm.data.scenes`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m refhcm.data.scenes", description="Make scenes of people with labels.")
-    parser.add_argument("out", type=Path, help="folder to write to; a subfolder named after the split is made")
+    parser = argparse.ArgumentParser(
+        prog="python -m refhcm.data.scenes", description="Make scenes of people with labels."
+    )
+    parser.add_argument(
+        "out", type=Path, help="folder to write to; a subfolder named after the split is made"
+    )
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--count", type=int, default=100, help="number of scenes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--backend", choices=BACKENDS, default=None, help="default: mixed with a bank, else 2d")
-    parser.add_argument("--bank", type=Path, action="append", default=[], help="folder of rendered people; may be repeated")
-    parser.add_argument("--photos", type=Path, default=None, help="folder of pictures without people, as backgrounds")
-    parser.add_argument("--images", choices=IMAGES, default="base64", help="how rkpt and rhrc hold their pictures")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default=None, help="default: mixed with a bank, else 2d"
+    )
+    parser.add_argument(
+        "--bank", type=Path, action="append", default=[], help="folder of rendered people; may be repeated"
+    )
+    parser.add_argument(
+        "--photos", type=Path, default=None, help="folder of pictures without people, as backgrounds"
+    )
+    parser.add_argument(
+        "--images", choices=IMAGES, default="base64", help="how rkpt and rhrc hold their pictures"
+    )
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     backend = given.backend or ("mixed" if given.bank else "2d")
-    plan = Plan(given.out, given.split, given.count, given.seed, backend, tuple(given.bank), given.photos, given.images)
+    plan = Plan(
+        given.out,
+        given.split,
+        given.count,
+        given.seed,
+        backend,
+        tuple(given.bank),
+        given.photos,
+        given.images,
+    )
     try:
         folder = write_scenes(plan, given.workers)
     except (ValueError, FileNotFoundError) as error:

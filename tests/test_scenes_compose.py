@@ -1,0 +1,248 @@
+"""Composed scenes: labels after occlusion and cropping are exact, and every expression fits one person only."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refhcm.data.annotation import KEYPOINT_NAMES
+from refhcm.data.scenes.backgrounds import Backgrounds, made_background
+from refhcm.data.scenes.captions import captions
+from refhcm.data.scenes.compose import MIN_HEIGHT, MIN_VISIBLE, Scene, ScenePerson, compose
+from refhcm.data.scenes.facts import SceneFacts
+from refhcm.data.scenes.people2d import DrawnPeople
+from refhcm.data.scenes.splits import SPLITS, background_split, outfit_split, photo_split, scene_rng
+from refhcm.data.scenes.words import describe
+
+
+def make(split: str, index: int) -> Scene:
+    return compose(scene_rng(11, split, index), split, DrawnPeople(), Backgrounds())
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [make("train", i) for i in range(40)]
+
+
+def test_boxes_are_tight_around_the_visible_pixels(scenes):
+    for scene in scenes:
+        height, width = scene.image.shape[:2]
+        assert scene.people
+        for person in scene.people:
+            rows, columns = np.where(person.parts > 0)
+            assert person.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert person.parts.shape == (height, width)
+            x1, y1, x2, y2 = person.amodal_box
+            assert x1 <= person.box[0] and y1 <= person.box[1]
+            assert x2 >= person.box[2] and y2 >= person.box[3]
+
+
+def test_people_do_not_share_pixels_and_can_be_seen(scenes):
+    for scene in scenes:
+        assert np.sum([person.mask for person in scene.people], 0).max() == 1
+        for person in scene.people:
+            assert person.visible_fraction >= MIN_VISIBLE
+            assert person.box[3] - person.box[1] >= MIN_HEIGHT
+
+
+def test_visibility_after_occlusion_and_cropping(scenes):
+    hidden_by_others = 0
+    for scene in scenes:
+        height, width = scene.image.shape[:2]
+        for number, person in enumerate(scene.people):
+            for x, y, v in person.keypoints:
+                if v == 0:
+                    assert x == y == 0
+                    continue
+                assert 0 <= x < width and 0 <= y < height
+                around = (slice(max(int(y) - 4, 0), int(y) + 5), slice(max(int(x) - 4, 0), int(x) + 5))
+                if v == 2:
+                    assert person.mask[around].any()
+                nearer = any(other.mask[int(y), int(x)] for other in scene.people[number + 1 :])
+                assert not (nearer and v == 2)
+                hidden_by_others += nearer
+    assert hidden_by_others > 5  # the scenes do hold occlusion
+
+
+def test_nearer_people_stand_lower(scenes):
+    """One horizon and one camera height: the foot point goes down as the scale grows."""
+    for scene in scenes:
+        feet = [person.amodal_box[3] for person in scene.people]
+        scales = [person.scale for person in scene.people]
+        assert scales == sorted(scales)
+        assert all(b >= a - 1 for a, b in zip(feet, feet[1:], strict=False))
+
+
+def test_splits_share_no_background_and_no_outfit(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (40, 3))
+    for i, colour in enumerate(colours):
+        Image.new("RGB", (64, 48), tuple(colour.tolist())).save(tmp_path / f"photo{i}.png")
+    backgrounds, seen = Backgrounds(tmp_path), {}
+    for split in SPLITS:
+        for i in range(6):
+            scene = compose(scene_rng(2, split, i), split, DrawnPeople(), backgrounds)
+            if scene.background.isdigit():
+                assert background_split(int(scene.background)) == split
+            else:
+                assert photo_split(tmp_path / scene.background) == split
+            assert seen.setdefault(scene.background, split) == split
+            assert all(outfit_split(person.attributes) == split for person in scene.people)
+    assert sum(len(backgrounds.photos(split)) for split in SPLITS) == 40
+
+
+def test_a_background_depends_on_its_seed_only():
+    assert np.array_equal(made_background(12, 90, 60, 30), made_background(12, 90, 60, 30))
+    assert not np.array_equal(made_background(12, 90, 60, 30), made_background(15, 90, 60, 30))
+    for horizon in (-500, 0, 59, 900):  # close-ups have it far outside the picture
+        assert made_background(3, 90, 60, horizon).shape == (60, 90, 3)
+
+
+def test_wrong_photo_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--photos"):
+        Backgrounds(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="no picture"):
+        Backgrounds(tmp_path)
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+
+def centre(person: ScenePerson) -> float:
+    return (person.box[0] + person.box[2]) / 2 / person.parts.shape[1]
+
+
+def fits(person: ScenePerson, term: tuple[str, str]) -> bool:
+    """Whether plain attributes satisfy a term; ranks are checked apart."""
+    kind, value = term
+    a = person.attributes
+    child = a["age"] == "child"
+    if kind == "noun":
+        return {
+            "person": True,
+            "child": child,
+            "man": a["gender"] == "man" and not child,
+            "woman": a["gender"] == "woman" and not child,
+            "boy": a["gender"] == "man" and child,
+            "girl": a["gender"] == "woman" and child,
+        }[value]
+    if kind == "wears_colour":
+        return a["top_colour"] == value
+    return a[kind] == value
+
+
+def matches(scene: Scene, terms) -> list[int]:
+    """Everybody who fits all terms, found by trying each person: no margins, no doubts."""
+    plain = [t for t in terms if t[0] not in ("place", "depth")]
+    group = [i for i, person in enumerate(scene.people) if all(fits(person, t) for t in plain)]
+    kept = list(group)
+    for kind, value in terms:
+        if kind == "depth":
+            key = max if value == "front" else min
+            kept = [i for i in kept if i == key(group, key=lambda j: scene.people[j].scale)]
+        elif kind == "place":
+            kept = [i for i in kept if at_place(scene, i, group, value)]
+    return kept
+
+
+def at_place(scene: Scene, i: int, group: list[int], value: str) -> bool:
+    row = sorted(group, key=lambda j: centre(scene.people[j]))
+    everybody = sorted(range(len(scene.people)), key=lambda j: centre(scene.people[j]))
+    if value in ("left", "right"):
+        return i == row[0 if value == "left" else -1] and (centre(scene.people[i]) < 0.5) == (value == "left")
+    if value in ("far left", "far right"):
+        return i == everybody[0 if value == "far left" else -1]
+    if value == "middle":
+        return len(everybody) % 2 == 1 and i == everybody[len(everybody) // 2]
+    place, side = value.split(" from ")
+    return i == (everybody if side == "left" else everybody[::-1])[{"second": 1, "third": 2}[place]]
+
+
+def test_every_expression_fits_its_person_and_nobody_else(scenes):
+    count = 0
+    for number, scene in enumerate(scenes):
+        for person, expressions in enumerate(describe(np.random.default_rng(number), scene)):
+            texts = [e.text for e in expressions]
+            assert len(set(texts)) == len(texts) <= 3
+            for expression in expressions:
+                found, count = matches(scene, expression.terms), count + 1
+                if expression.relation is None:
+                    assert found == [person], expression
+                    continue
+                word, anchor, anchor_terms = expression.relation
+                assert matches(scene, anchor_terms) == [anchor] and person in found and anchor != person
+                if word != "next to":
+                    gap = centre(scene.people[anchor]) - centre(scene.people[person])
+                    assert (gap > 0) == (word == "left of")
+    assert count > 120
+
+
+def test_words_and_terms_agree(scenes):
+    """Colours and garments in the text are those of the terms (or of the person leaned on)."""
+    colours = ("red", "blue", "green", "yellow", "orange", "purple", "pink", "white")
+    for number, scene in enumerate(scenes):
+        for expressions in describe(np.random.default_rng(number), scene):
+            for e in expressions:
+                claimed = {value for _, value in (*e.terms, *(e.relation[2] if e.relation else ()))}
+                for colour in colours:
+                    assert (colour in e.text.split()) == (colour in claimed), e
+
+
+def test_nothing_hidden_is_told(scenes):
+    for number, scene in enumerate(scenes):
+        facts = SceneFacts(scene)
+        for person, expressions in enumerate(describe(np.random.default_rng(number), scene)):
+            hidden = facts.people[person].hidden
+            for expression in expressions:
+                assert not hidden & {kind for kind, _ in expression.terms}
+            for caption in captions(scene.people[person]):
+                assert ("hat" in caption.split()) <= ("hat" not in hidden)
+                if "gender" in hidden:
+                    assert not {"man", "woman", "boy", "girl", "He", "She"} & set(caption.split())
+                if "bottom" in hidden:
+                    assert not {"trousers", "jeans", "shorts", "skirt"} & set(caption.rstrip(".").split())
+
+
+def flat_scene(*people: tuple[int, dict[str, str]]) -> Scene:
+    """Blocky people at given columns of a 400 x 200 picture: head, shirt, trousers, everything visible."""
+    made = []
+    base = {"gender": "man", "age": "young", "top": "shirt", "top_colour": "red", "bottom": "jeans",
+            "bottom_colour": "blue", "hair": "short", "hair_colour": "brown", "hat": "", "pose": "standing",
+            "view": "front"}  # fmt: skip
+    for x, changes in people:
+        parts = np.zeros((200, 400), np.uint8)
+        for rows, part in (((40, 50), 2), ((50, 60), 13), ((60, 110), 5), ((110, 170), 9)):
+            parts[slice(*rows), x : x + 30] = part
+        keypoints = np.full((len(KEYPOINT_NAMES), 3), 2, np.float32)
+        keypoints[:, :2] = (x + 15, 100)
+        box = (x, 40, x + 30, 170)
+        made.append(ScenePerson(box, box, keypoints, parts, base | changes, 1.0, 1.0, 70.0))
+    return Scene(np.zeros((200, 400, 3), np.uint8), tuple(made), "0")
+
+
+def test_left_and_right_need_a_margin():
+    facts = SceneFacts(flat_scene((100, {}), (120, {}), (330, {})))
+    assert not facts.singles_out(0, [("noun", "man"), ("place", "left")])  # 20 of 400 pixels apart
+    assert facts.singles_out(2, [("noun", "man"), ("place", "right")])
+
+
+def test_alike_colours_and_hidden_clothes_are_no_ground_to_tell_people_apart():
+    facts = SceneFacts(flat_scene((50, {}), (300, {"top_colour": "orange"})))
+    assert not facts.singles_out(0, [("wears_colour", "red")])
+    facts = SceneFacts(flat_scene((50, {}), (300, {"top_colour": "green", "bottom_colour": "red"})))
+    assert not facts.singles_out(0, [("wears_colour", "red")])
+    assert facts.singles_out(0, [("top", "shirt"), ("top_colour", "red")])
+
+
+def test_ranks_must_hold_however_a_reader_counts():
+    scene = flat_scene((20, {}), (140, {"gender": "woman"}), (250, {}), (350, {}))
+    facts = SceneFacts(scene)
+    assert facts.singles_out(1, [("noun", "woman"), ("place", "second from left")])
+    # Second among the men, third among all: two readers would point at two people.
+    assert not facts.singles_out(2, [("noun", "man"), ("place", "second from left")])
+    assert facts.singles_out(0, [("noun", "man"), ("place", "far left")])
+
+
+def test_a_plain_caption():
+    person = flat_scene((50, {"gender": "woman", "hair": "long", "top": "t-shirt"})).people[0]
+    first, *others = captions(person)
+    assert first == "A young woman with long brown hair wearing a red t-shirt and blue jeans, standing."
+    assert len(others) == 2 and len({first, *others}) == 3

@@ -1,0 +1,91 @@
+"""Written files: the published columns, the same bytes whatever the number of workers, readable by our reader."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refhcm.data.dataset import ReferringDataset
+from refhcm.data.scenes.write import TSV_FILES, Plan, keypoint_field, main, write_scenes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_scenes(Plan(tmp_path_factory.mktemp("scenes"), "val", 6, 3), workers=1)
+
+
+def rows(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_two_workers_write_the_same_files(folder, tmp_path):
+    again = write_scenes(Plan(tmp_path, "val", 6, 3), workers=2)
+    for name in TSV_FILES:
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    for sub in ("images", "parts"):
+        names = sorted(path.name for path in (folder / sub).iterdir())
+        assert names == sorted(path.name for path in (again / sub).iterdir())
+        assert all((again / sub / name).read_bytes() == (folder / sub / name).read_bytes() for name in names)
+
+
+def test_a_longer_run_begins_with_the_same_scenes(folder, tmp_path):
+    shorter = write_scenes(Plan(tmp_path, "val", 2, 3))
+    whole = (folder / "rkpt.tsv").read_bytes()
+    assert whole.startswith((shorter / "rkpt.tsv").read_bytes())
+
+
+def test_columns_are_the_published_ones(folder):
+    for fields in rows(folder / "rkpt.tsv"):
+        assert len(fields) == 6 and len(fields[3].split(",")) == 4 and len(fields[4].split(",")) == 34
+        Image.open(io.BytesIO(base64.b64decode(fields[5], validate=True))).verify()
+    for fields in rows(folder / "rpar.tsv"):
+        assert len(fields) == 6 and fields[3] == ""
+        parts = np.asarray(Image.open(folder / fields[4]))
+        x1, y1, x2, y2 = map(int, fields[2].split(","))
+        covered = np.argwhere(parts)
+        assert [*covered.min(0), *(covered.max(0) + 1)] == [y1, x1, y2, x2]
+        assert Image.open(folder / fields[5]).size == parts.shape[::-1]
+    for fields in rows(folder / "rhrc.tsv"):
+        assert len(fields) == 4 and len(fields[1].split("&&")) == 3
+    ids = [fields[0] for fields in rows(folder / "rkpt.tsv")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_json_lines_hold_what_the_tables_leave_out(folder):
+    records = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    assert len(records) == 6
+    people = {person["id"]: person for record in records for person in record["people"]}
+    for fields in rows(folder / "rkpt.tsv"):
+        person = people[fields[0].rsplit("_", 1)[0]]
+        assert fields[2] in [e["text"] for e in person["expressions"]]
+        numbers = np.array([float(v) for v in fields[4].split(",")]).reshape(17, 2)
+        visible = np.array([v for _, _, v in person["keypoints"]])
+        assert np.array_equal(numbers.any(1), visible > 0)
+
+
+@pytest.mark.parametrize("images", ["base64", "files"])
+def test_our_reader_takes_the_files(folder, tmp_path, images):
+    where = folder if images == "base64" else write_scenes(Plan(tmp_path, "val", 3, 3, images=images))
+    question, answer, image = ReferringDataset(where / "rkpt.tsv", "rkpt")[0]
+    assert image.size == question.size and answer.keypoints.shape[0] == 17
+    _, answer, image = ReferringDataset(where / "rhrc.tsv", "rhrc")[0]
+    assert answer.captions
+
+
+def test_a_labelled_joint_in_the_corner_is_not_written_as_unlabelled():
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[3] = (0.01, 0.02, 2)
+    numbers = keypoint_field(keypoints).split(",")
+    assert numbers[6:8] == ["0.1", "0.1"] and set(numbers[:6] + numbers[8:]) == {"0"}
+
+
+def test_the_command_tells_what_is_wrong(tmp_path, capsys):
+    assert main([str(tmp_path), "--count", "1", "--backend", "3d"]) == 2
+    assert "--bank" in capsys.readouterr().err
+    assert main([str(tmp_path), "--count", "0"]) == 2
+    assert main([str(tmp_path), "--photos", str(tmp_path / "none")]) == 2
+    assert main([str(tmp_path), "--count", "1", "--split", "test"]) == 0
+    assert (tmp_path / "test" / "people.jsonl").exists()
