@@ -1,0 +1,132 @@
+"""The command: exit codes 0, 1 and 2, one sentence on stderr and never a traceback, files where they were asked for."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refhcm import cli
+
+WORDS = ["--text", "the man in the red coat"]
+
+
+@pytest.fixture
+def run(tiny_predictor, monkeypatch, capsys):
+    """Run the command with the tiny model: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(cli, "_load", lambda arguments: tiny_predictor)
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # from argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path, photo):
+    photo.save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_one_question_as_text_as_json_and_as_files(run, picture, tmp_path):
+    code, out, err = run("predict", picture, *WORDS)
+    assert code == 0 and "caption" in out and err == ""
+    code, out, _ = run("predict", picture, *WORDS, "--tasks", "box", "keypoints", "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["parsing"] is None and len(answer["keypoints"]) == 17
+    before = picture.read_bytes()
+    code, out, _ = run("predict", picture, "--region", 5, 5, 40.5, 50, "--out", tmp_path)
+    assert code == 0 and picture.read_bytes() == before
+    assert json.loads((tmp_path / "a_answer.json").read_text())["region"] == [5, 5, 40.5, 50]
+    assert Image.open(tmp_path / "a_answer.png").width >= 90
+    assert np.asarray(Image.open(tmp_path / "a_answer_parts.png")).shape == (60, 90)
+
+
+def test_many_questions_go_on_after_a_bad_one(run, picture, tmp_path):
+    requests = tmp_path / "in.jsonl"
+    requests.write_text('{"image": "a.png", "text": "the man"}\n{"image": "b.png", "text": "the man"}\n')
+    many = ["predict", "--requests", requests, "--images", tmp_path, "--answers", tmp_path / "out.jsonl"]
+    code, _, err = run(*many)
+    good, bad = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert code == 1 and "1 of 2 requests failed" in err
+    assert bad["image"] == "b.png" and bad["text"] == "the man" and "no picture at" in bad["error"]
+    assert set(good) == {"image", "text", "present", "score", "box", "keypoints", "caption", "parsing"}
+    assert np.asarray(Image.open(good["parsing"])).shape == (60, 90)
+    requests.write_text('{"image": "a.png", "text": "the man"}\n')
+    assert run(*many, "--out", tmp_path / "drawn", "--tasks", "box")[0] == 0
+    assert (tmp_path / "drawn" / "000001.png").is_file()
+
+
+def test_the_demo_draws_one_picture(run, picture, tmp_path):
+    code, _, _ = run("demo", picture, *WORDS, "--out", tmp_path / "o")
+    assert code == 0 and sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        "a_answer.json", "a_answer.png", "a_answer_parts.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ([], 2, "required"),
+        (["fly"], 2, "invalid choice"),
+        (["predict"], 2, "No picture"),
+        (["predict", "a.png", "--region", "1", "2", "3"], 2, "expected 4 arguments"),
+        (["predict", "a.png", "--text", "x", "--tasks", "pose"], 2, "Unknown task 'pose'"),
+        (["predict", "a.png", "--text", "x", "--beam", "0"], 2, "beam"),
+        (["predict", "--requests", "x.jsonl"], 2, "--images and --answers missing"),
+        (["predict", "a.png", "--requests", "x", "--images", "x", "--answers", "y"], 2, "one question"),
+        (["predict", "--requests", "x", "--images", "x", "--answers", "x"], 2, "overwrite"),
+        (["predict", "--requests", "absent", "--images", "x", "--answers", "y"], 2, "no requests file"),
+        (["predict", "--requests", "x", "--images", "x", "--answers", "y", "--batch-size", "0"], 2, "at least 1"),
+        (["predict", "absent.png", "--text", "x"], 1, "no picture at absent.png"),
+        (["predict", "a.png"], 1, "Neither words nor a region"),
+        (["predict", "a.png", "--text", ""], 1, "words are empty"),
+        (["predict", "a.png", "--text", "man " * 2500], 1, "10,000 characters"),
+        (["predict", "a.png", "--text", "man", "--region", "1", "2", "3", "4"], 1, "Both words and a region"),
+        (["predict", "a.png", "--region", "nan", "0", "5", "5"], 1, "finite"),
+        (["predict", "notes.jpg", "--text", "man"], 1, "not a picture"),
+        (["predict", "a.png", "--text", "man", "--out", "notes.jpg"], 1, "notes.jpg"),
+        (["demo", "--text", "man"], 2, "No picture"),
+    ],
+)
+def test_wrong_use_gives_one_line(run, picture, monkeypatch, arguments, code, sentence):
+    monkeypatch.chdir(picture.parent)
+    (picture.parent / "notes.jpg").write_text("no picture")
+    got, out, err = run(*arguments)
+    assert got == code and sentence in err and out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_help_and_version(run):
+    assert run("--version")[1].startswith("refhcm ")
+    assert run("version")[0] == 0
+    code, out, _ = run("predict", "--help")
+    assert code == 0 and "--requests" in out
+
+
+def test_importing_the_package_loads_no_torch():
+    heavy = "{'torch', 'PIL', 'fairseq'}"
+    check = f"import sys, refhcm; assert refhcm.__version__; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_predicting_imports_no_fairseq(tmp_path):
+    check = "import sys, refhcm; refhcm.load; refhcm.Answer; refhcm.RefHCMPredictor; print('fairseq' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error():
+    import refhcm
+
+    with pytest.raises(AttributeError, match="nothing"):
+        refhcm.nothing  # noqa: B018
+    assert {"load", "Answer"} <= set(dir(refhcm))
