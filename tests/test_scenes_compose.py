@@ -1,4 +1,6 @@
-"""Composed scenes: labels after occlusion and cropping are exact, and every expression fits one person only."""
+"""Composed scenes: exact labels after occlusion and cropping, and expressions that fit one person only."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,7 +71,7 @@ def test_nearer_people_stand_lower(scenes):
         feet = [person.amodal_box[3] for person in scene.people]
         scales = [person.scale for person in scene.people]
         assert scales == sorted(scales)
-        assert all(b >= a - 1 for a, b in zip(feet, feet[1:], strict=False))
+        assert all(b >= a - 1 for a, b in pairwise(feet))
 
 
 def test_splits_share_no_background_and_no_outfit(tmp_path):
@@ -103,7 +105,7 @@ def test_wrong_photo_folders_are_refused(tmp_path):
         Backgrounds(tmp_path)
 
 
-# -- words -----------------------------------------------------------------------------------------------------
+# -- words ---------------------------------------------------------------------------------------------------
 
 
 def centre(person: ScenePerson) -> float:

@@ -1,4 +1,4 @@
-"""Written files: the published columns, the same bytes whatever the number of workers, readable by our reader."""
+"""Written files: the published columns, the same bytes for any number of workers, readable by our reader."""
 
 import base64
 import io
