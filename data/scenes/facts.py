@@ -93,6 +93,16 @@ _POSES_ALIKE = [
         ("running", "kneeling"),
     )
 ]
+_AGES_ALIKE = [frozenset(("middle-aged", "old")), frozenset(("middle-aged", "young"))]
+_HAIR_ALIKE = [
+    frozenset(pair)
+    for pair in (("short", "tied"), ("short", "bob"), ("short", "afro"), ("bob", "long"), ("bob", "afro"))
+]
+_PATTERNS_ALIKE = [frozenset(("striped", "checked"))]
+_KINDS_ALIKE = {
+    "top": _GARMENTS_ALIKE, "bottom": _GARMENTS_ALIKE, "top_pattern": _PATTERNS_ALIKE,
+    "pose": _POSES_ALIKE, "age": _AGES_ALIKE, "hair": _HAIR_ALIKE,
+}  # fmt: skip
 _PART_OF_TOP = {"jacket": (7,), "suit jacket": (7,), "dress": (6,), "overalls": (9,)}
 _PARTS_OF_BOTTOM = (9, 12)
 _HEAD = (1, 2, 4, 13)
@@ -126,7 +136,7 @@ def same(kind: str, a: str, b: str) -> Verdict:
     if kind.endswith("colour"):
         alike = _ALIKE
     else:
-        alike = {"top": _GARMENTS_ALIKE, "bottom": _GARMENTS_ALIKE, "pose": _POSES_ALIKE}.get(kind, [])
+        alike = _KINDS_ALIKE.get(kind, [])
     return None if any(a in group and b in group for group in alike) else False
 
 
@@ -206,9 +216,10 @@ def _attribute(seen: Seen, kind: str, value: str) -> Verdict:
 
 
 def _wears_colour(seen: Seen, colour: str) -> Verdict:
-    """ "in red": what covers the trunk is red; red trousers alone are a matter of opinion."""
+    """Dressed in a colour: the trunk's garment has it; trousers or a pattern's second colour leave doubt."""
     verdict = _attribute(seen, "top_colour", colour)
-    if verdict is False and same("bottom_colour", colour, seen.attributes["bottom_colour"]) is not False:
+    trousers = same("bottom_colour", colour, seen.attributes["bottom_colour"])
+    if verdict is False and (trousers is not False or seen.attributes.get("top_pattern", "plain") != "plain"):
         return None
     return verdict
 

@@ -224,8 +224,9 @@ def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
         ]
         topics.setdefault("clothes", []).extend([bottom, *both[:1]])
     if "hair" not in hidden:
-        colour = ("hair_colour", a["hair_colour"])
-        topics["hair"] = [(colour,), (("hair", a["hair"]), colour), (("hair", a["hair"]),)]
+        style, colour = ("hair", a["hair"]), ("hair_colour", a["hair_colour"])
+        tied_behind = a["hair"] == "tied" and a["view"] == "front"  # from there it looks like short hair
+        topics["hair"] = [(colour,)] if tied_behind else [(colour,), (style, colour), (style,)]
     if a["hat"] and "hat" not in hidden:
         topics["hat"] = [(("hat", "hat"),)]
     if a["age"] == "old" and "age" not in hidden:
