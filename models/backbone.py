@@ -16,21 +16,21 @@ from .vision_compat import import_timm
 class Bottleneck(nn.Module):
     """1x1, 3x3 (which carries the stride: "v1.5"), 1x1 to four times the width, added to its input."""
 
-    def __init__(self, inputs: int, width: int, stride: int, drop_path: float) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, drop_path: float, eps: float) -> None:
         super().__init__()
         outputs = 4 * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = nn.BatchNorm2d(width, eps)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = nn.BatchNorm2d(width, eps)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
+        self.bn3 = nn.BatchNorm2d(outputs, eps)
         self.relu = nn.ReLU(inplace=True)
         self.drop_path = DropPath(drop_path)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs, eps)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,21 +44,23 @@ class Bottleneck(nn.Module):
 class ResNetTrunk(nn.Module):
     """The first three stages of a bottleneck ResNet: 1024 channels at a sixteenth of the side (OFA)."""
 
-    def __init__(self, blocks: tuple[int, ...], drop_path: float) -> None:
+    def __init__(self, blocks: tuple[int, ...], drop_path: float, eps: float) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = nn.BatchNorm2d(64, eps)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = self._stage(64, 64, blocks[0], 1, drop_path)
-        self.layer2 = self._stage(256, 128, blocks[1], 2, drop_path)
-        self.layer3 = self._stage(512, 256, blocks[2], 2, drop_path)
+        self.layer1 = self._stage(64, 64, blocks[0], 1, drop_path, eps)
+        self.layer2 = self._stage(256, 128, blocks[1], 2, drop_path, eps)
+        self.layer3 = self._stage(512, 256, blocks[2], 2, drop_path, eps)
 
     @staticmethod
-    def _stage(inputs: int, width: int, count: int, stride: int, drop_path: float) -> nn.Sequential:
+    def _stage(
+        inputs: int, width: int, count: int, stride: int, drop_path: float, eps: float
+    ) -> nn.Sequential:
         rates = drop_path_rates(drop_path, count)
-        first = Bottleneck(inputs, width, stride, rates[0])
-        return nn.Sequential(first, *(Bottleneck(4 * width, width, 1, rate) for rate in rates[1:]))
+        first = Bottleneck(inputs, width, stride, rates[0], eps)
+        return nn.Sequential(first, *(Bottleneck(4 * width, width, 1, rate, eps) for rate in rates[1:]))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -66,22 +68,22 @@ class ResNetTrunk(nn.Module):
 
 
 class EfficientNetTrunk(nn.Module):
-    """EfficientNet-Lite0 up to its last stage at a sixteenth of the side: 112 channels, 0.85 M parameters."""
+    """EfficientNet-Lite0 up to its last stage at a sixteenth of the side: 112 channels."""
 
     STAGES = 5
-    NORM_EPS = 1e-3
-    """The eps of the ImageNet weights that `load_imagenet` reads (TensorFlow's value)."""
 
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, drop_path: float, eps: float) -> None:
         super().__init__()
         whole = import_timm().create_model(
-            "efficientnet_lite0", pretrained=False, drop_path_rate=drop_path, bn_eps=self.NORM_EPS
+            "efficientnet_lite0", pretrained=False, drop_path_rate=drop_path, bn_eps=eps
         )
         self.conv_stem = whole.conv_stem
         self.bn1 = whole.bn1
         self.blocks = whole.blocks[: self.STAGES]
 
     def forward(self, x: Tensor) -> Tensor:
+        # Depthwise convolutions on a CPU are up to three times as fast with the channels innermost.
+        x = x.contiguous(memory_format=torch.channels_last)
         return self.blocks(self.bn1(self.conv_stem(x)))
 
     def load_imagenet(self) -> None:
@@ -139,5 +141,5 @@ def imagenet_names(packaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def build_trunk(config: ModelConfig) -> nn.Module:
     """The trunk that the config names."""
     if config.trunk == "efficientnet_lite0":
-        return EfficientNetTrunk(config.trunk_drop_path)
-    return ResNetTrunk(config.resnet_blocks, config.trunk_drop_path)
+        return EfficientNetTrunk(config.trunk_drop_path, config.trunk_norm_eps)
+    return ResNetTrunk(config.resnet_blocks, config.trunk_drop_path, config.trunk_norm_eps)

@@ -85,6 +85,10 @@ class ModelConfig:
     """Chance to skip a branch of the last layer; it rises linearly from 0 at the first layer."""
     decoder_drop_path: float = 0.0
     trunk_drop_path: float = 0.0
+    trunk_norm_eps: float = 1e-5
+    """Added to the variance in the trunk's batch norms; 1e-3 in OFA runs with `sync_bn` and in
+    EfficientNet.
+    """
     freeze_trunk_norm: bool = False
     """Keep the trunk's batch norms on their running statistics while training."""
 
@@ -143,6 +147,8 @@ class ModelConfig:
         }
         if "disable_entangle" in given:
             values["entangle_decoder_positions"] = not given["disable_entangle"]
+        if given.get("sync_bn"):
+            values["trunk_norm_eps"] = 1e-3
         return cls.from_dict({**values, **changes})
 
     def replace(self, **changes: Any) -> ModelConfig:
@@ -201,8 +207,8 @@ class ModelConfig:
             raise RefHCMError("Each entry of trunk_blocks must lie in 1..256.")
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
             raise RefHCMError("image_mean and image_std hold three numbers each, those of image_std above 0.")
-        if self.attn_scale_factor <= 0:
-            raise RefHCMError("attn_scale_factor must be above 0.")
+        if self.attn_scale_factor <= 0 or self.trunk_norm_eps <= 0:
+            raise RefHCMError("attn_scale_factor and trunk_norm_eps must be above 0.")
         if max(self.bos, self.pad, self.eos, self.unk) >= self.vocab_size:
             raise RefHCMError(f"The special tokens must be below vocab_size {self.vocab_size}.")
         if self.num_bins + self.num_codes >= self.vocab_size:
@@ -233,7 +239,6 @@ _FIXED_SWITCHES: dict[str, Any] = {
     "no_scale_embedding": True,
     "activation_fn": "gelu",
     "interpolate_position": False,
-    "sync_bn": False,
 }
 """Arguments of the published runs that this code takes for granted (reference training scripts)."""
 
@@ -303,6 +308,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "entangle_encoder_positions": True,
         "entangle_decoder_positions": True,
         "decoder_image_tables": False,
+        "trunk_norm_eps": 1e-3,
     },
 }
 """Fields by size name; `vocab_size` and `num_codes` of compact are usually replaced by the tokenizer's."""

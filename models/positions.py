@@ -22,7 +22,9 @@ def text_distance_buckets(bucket_size: int, max_positions: int) -> Tensor:
     2 * bucket_size - 2.
     """
     middle = bucket_size // 2
-    distance = torch.arange(-(max_positions - 1), max_positions)
+    distance = torch.arange(
+        -(max_positions - 1), max_positions, device="cpu"
+    )  # kept, so never on a meta device
     size = distance.abs()
     reach = math.log((max_positions - 1) / middle)
     # float32 logarithms, as in the published buffers: a value that lands on an integer must round the same

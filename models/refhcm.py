@@ -35,7 +35,7 @@ class RefHCM(nn.Module):
         self.decoder = Decoder(config, embed_tokens)
         self.tie()
         self.reset_parameters()
-        self.register_load_state_dict_pre_hook(_check_tables)
+        self.register_load_state_dict_pre_hook(_adapt_state)
 
     # -- training --------------------------------------------------------------------------------------------
     def forward(
@@ -141,10 +141,15 @@ VERSIONS = ("encoder.version", "decoder.version")
 """fairseq's format marks in published files; they carry no information."""
 
 
-def _check_tables(module: RefHCM, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Take published index tables out of a state dict that is about to be loaded, after comparing them."""
+def _adapt_state(module: RefHCM, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Make a state dict that is about to be loaded ours: index tables compared and taken out, tied entries
+    repeated.
+    """
     for name in VERSIONS:
         state.pop(prefix + name, None)
+    if (shared := state.get(prefix + "encoder.embed_tokens.weight")) is not None:
+        for name in TIED:
+            state.setdefault(prefix + name, shared)
     if not any(name.endswith(("_rp_bucket", "image_position_idx")) for name in state):
         return
     for name, table in published_tables(module.config).items():
