@@ -1,0 +1,163 @@
+"""A run through fairseq's own command line: it learns, resumes exactly, and says what is wrong in one sentence."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("hydra")
+engine = pytest.importorskip("refhcm.engine")
+
+from refhcm.data.text import train_sentencepiece  # noqa: E402
+from refhcm.engine.mix import read_mix, single  # noqa: E402
+from refhcm.errors import RefHCMError  # noqa: E402
+from refhcm.models import config as model_config  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = {
+    "d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_heads": 2, "decoder_heads": 2,
+    "encoder_layers": 1, "decoder_layers": 1, "trunk": "resnet18", "trunk_blocks": (1, 1, 1), "image_size": 32,
+    "image_bucket_size": 2, "decoder_image_tables": False, "max_source_positions": 256, "max_target_positions": 256,
+    "token_bucket_size": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Eight pictures with one person each, in all published layouts, with a mix and a vocabulary."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "vocabulary").mkdir()
+    sentences = ["which region does the text describe", "the man in the red coat on the left", "provide the map"]
+    train_sentencepiece(sentences * 8, folder / "vocabulary" / "text.model", 360)
+    numbers = {"text": "sentencepiece", "num_codes": 92, "num_bins": 32, "label_codes": 8, "mark_start": 40}
+    (folder / "vocabulary" / "vocabulary.json").write_text(json.dumps(numbers))
+    random = np.random.default_rng(0)
+    rows: dict[str, list[str]] = {"rec": [], "rkpt": [], "rpar": [], "rhrc": []}
+    for i in range(8):
+        file = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode()
+        x, y = random.integers(0, 15, 2)
+        box, text = f"{x},{y},{x + 15},{y + 12}", f"man {i} in the red coat"
+        points = ",".join(map(str, random.integers(1, 29, 34)))
+        codes = ",".join(map(str, random.integers(0, 8, 48)))
+        rows["rec"].append(f"{i}\t{i}\t{text}\t{box}\t{picture}\n")
+        rows["rkpt"].append(f"{i}\t{i}\t{text}\t{box}\t{points}\t{picture}\n")
+        rows["rpar"].append(f"{i}\t{text}\t{box}\t{codes}\tnone.png\t{picture}\n")
+        rows["rhrc"].append(f"{i}\tthe man on the left\t{box}\t{picture}\n")
+    for split in ("train", "valid"):
+        (folder / split).mkdir()
+        for kind, lines in rows.items():
+            (folder / split / f"{kind}.tsv").write_text("".join(lines))
+    tasks = {"rec": "rec", "rkpt": "rkpt", "rpar": "rpar_full_mask", "rhrc": "rhrc"}
+    streams = [{"file": f"{{split}}/{kind}.tsv", "kind": kind, "tasks": [task]} for kind, task in tasks.items()]
+    (folder / "mix.json").write_text(json.dumps({"streams": streams, "length": 16}))
+    return folder
+
+
+def train(monkeypatch, data: Path, save: Path, *more: str, task: str = "multitask", source: str = "mix.json") -> dict:
+    """Run train.py in this process on a very small network; the last checkpoint."""
+    import refhcm.train
+
+    monkeypatch.setitem(model_config.PRESETS, "compact", TINY)
+    command = [
+        "train.py", ",".join(str(data / part) for part in source.split(",")), "--task", task,
+        "--vocabulary", str(data / "vocabulary"), "--arch", "refhcm_compact", "--criterion", "refhcm_loss",
+        "--dropout", "0.1", "--optimizer", "adam", "--lr", "0.005", "--lr-scheduler", "polynomial_decay",
+        "--total-num-update", "60", "--batch-size", "4", "--cpu", "--save-dir", str(save), "--log-format", "none",
+        "--no-progress-bar", "--no-epoch-checkpoints", *more,
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    refhcm.train.main()
+    return torch.load(save / "checkpoint_last.pt", weights_only=True)
+
+
+def loss_of(checkpoint: dict) -> float:
+    return checkpoint["extra_state"]["val_loss"]
+
+
+def test_training_learns_and_keeps_the_published_names(monkeypatch, data, tmp_path):
+    options = ("--store-ema", "--bin-sigma", "1")
+    first = train(monkeypatch, data, tmp_path / "run", "--max-epoch", "1", *options)
+    last = train(monkeypatch, data, tmp_path / "run", "--max-epoch", "5", *options)
+    assert loss_of(last) < 0.8 * loss_of(first)
+    assert {name.split(".")[0] for name in last["model"]} == {"encoder", "decoder"}
+    assert "encoder.layers.0.self_attn.q_proj.weight" in last["model"]
+    assert last["task_state"]["refhcm"]["model"]["d_model"] == TINY["d_model"]
+    assert last["extra_state"]["ema"].keys() == last["model"].keys()
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, data, tmp_path):
+    """Also across an interruption inside an epoch, with augmentation, dropout, averaging and worker processes."""
+    options = ("--store-ema", "--ema-decay", "0.9", "--flip", "0.5", "--zoom", "0.8", "--num-workers", "1")
+    whole = train(monkeypatch, data, tmp_path / "whole", "--max-update", "6", *options)
+    train(monkeypatch, data, tmp_path / "parts", "--max-update", "3", *options)
+    parts = train(monkeypatch, data, tmp_path / "parts", "--max-update", "6", *options)
+    for name, tensor in whole["model"].items():
+        torch.testing.assert_close(tensor, parts["model"][name], rtol=0, atol=0, msg=name)
+        torch.testing.assert_close(whole["extra_state"]["ema"][name], parts["extra_state"]["ema"][name])
+
+
+@pytest.mark.parametrize(
+    ("task", "source"),
+    [("rec", "train/rec.tsv,valid/rec.tsv"), ("rpar", "train/rpar.tsv,valid/rpar.tsv"), ("rhrc", "mix.json")],
+)
+def test_single_tasks_train_on_published_files(monkeypatch, data, tmp_path, task, source):
+    checkpoint = train(monkeypatch, data, tmp_path, "--max-update", "2", task=task, source=source)
+    assert np.isfinite(loss_of(checkpoint))
+
+
+def test_mixed_precision_trains(monkeypatch, data, tmp_path):
+    checkpoint = train(monkeypatch, data, tmp_path, "--max-update", "2", "--autocast", "bf16")
+    assert np.isfinite(loss_of(checkpoint))
+    assert checkpoint["model"]["encoder.embed_tokens.weight"].dtype == torch.float32
+
+
+def test_a_missing_tokenizer_is_one_sentence(data):
+    command = [sys.executable, str(ROOT / "train.py"), str(data / "mix.json"), "--task", "multitask", "--cpu"]
+    command += ["--arch", "refhcm_compact", "--criterion", "refhcm_loss", "--optimizer", "adam", "--batch-size", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("train.py: Say with --vocabulary")
+    assert "Traceback" not in result.stderr
+
+
+def test_batches_need_a_size(monkeypatch, data, tmp_path):
+    with pytest.raises(SystemExit, match="--batch-size"):
+        train(monkeypatch, data, tmp_path, "--max-tokens", "100", "--max-update", "1", "--batch-size", "0")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"streams": []}', "no streams"),
+        ('{"streams": [{"file": "a.tsv"}]}', "lacks 'tasks'"),
+        ('{"streams": [{"file": "a.tsv", "tasks": ["draw"], "kind": "rec"}]}', "tasks must be some of"),
+        ('{"streams": [{"file": "a.tsv", "tasks": ["rec"]}]}', "needs columns, or a kind"),
+        ('{"streams": [{"file": "a.tsv", "tasks": ["rec"], "kind": "rec", "weight": 0}]}', "above 0"),
+        ('{"streams": [{"file": 3, "tasks": ["rec"], "kind": "rec"}]}', "wrong type"),
+        ('{"streams": [{"file": "a.tsv", "tasks": ["rec"], "kind": "rec", "run": "rm"}]}', "unknown entry 'run'"),
+    ],
+)
+def test_a_wrong_mix_is_refused(tmp_path, content, said):
+    path = tmp_path / "mix.json"
+    path.write_text(content)
+    with pytest.raises(RefHCMError, match=said):
+        read_mix(path)
+
+
+def test_epochs_go_through_the_training_files():
+    files = [single("rec", "a.tsv,b.tsv,v.tsv", "train", epoch).streams[0].file for epoch in (1, 2, 3)]
+    assert files == ["a.tsv", "b.tsv", "a.tsv"]
+    assert single("rec", "a.tsv,b.tsv,v.tsv", "valid", 2).streams[0].file == "v.tsv"
+    with pytest.raises(RefHCMError, match=r"must be a \.json file"):
+        single("multitask", "a.tsv,v.tsv", "train", 1)
