@@ -13,7 +13,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import RefHCMError
@@ -191,15 +191,22 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="FILE.pt", help="a published OFA or RefHCM checkpoint")
     parser.add_argument("folder", metavar="FOLDER", help="where the model folder is made")
+    parser.add_argument("--dict", metavar="dict.txt", help="the published vocabulary, copied into FOLDER")
+    parser.add_argument("--vqgan", metavar="FILE.ckpt", help="the published parsing tokenizer, for part maps")
+    parser.add_argument("--ema", action="store_true", help="take the averaged weights, where the file has them")
     parser.set_defaults(run=run_convert)
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
     """`refhcm convert-checkpoint`."""
-    from .models.checkpoint import convert_published
+    from .inference.convert import convert
 
-    convert_published(arguments.checkpoint, arguments.folder)
-    print(f"{arguments.folder} is ready: refhcm predict IMAGE --text WORDS --model {arguments.folder}")
+    missing = convert(
+        arguments.checkpoint, arguments.folder, dictionary=arguments.dict, vqgan=arguments.vqgan, ema=arguments.ema
+    )
+    for sentence in missing:
+        print(sentence)
+    print(f"{arguments.folder} is written: refhcm predict IMAGE --text WORDS --model {arguments.folder}")
     return 0
 
 
@@ -244,7 +251,7 @@ def run_version(arguments: argparse.Namespace) -> int:
 
 
 # -- shared --------------------------------------------------------------------------------------------------
-def _options(arguments: argparse.Namespace) -> dict[str, object]:
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Tasks and beam, checked before a model is loaded."""
     from .inference.asking import TASKS, check_beam, check_tasks
 

@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 1 << 20
 class Model(Protocol):
     """What answers questions: `RefHCMPredictor`, or anything with its `many`."""
 
-    def many(self, questions: Sequence[tuple[Any, Any]], **options: Any) -> list[Answer]:
+    def many(self, questions: Any, *args: Any, **options: Any) -> list[Answer]:
         """One answer per (image, words or region)."""
         ...
 

@@ -176,7 +176,7 @@ def _paint_skeleton(pen: _Pen, keypoints: np.ndarray, scale: float, unit: float)
         pen.line(points[a], points[b], EDGE_COLOUR, width * 1.9)
     for a, b in limbs:
         pen.line(points[a], points[b], _side_colour(a, b), width)
-    for index in np.flatnonzero(present):
+    for index in np.flatnonzero(present).tolist():
         pen.dot(points[index], EDGE_COLOUR, width * 1.7)
         pen.dot(points[index], _side_colour(index, index), width * 1.2)
 

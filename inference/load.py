@@ -52,7 +52,10 @@ def load(
             f"{folder}: the vocabulary has {vocabulary.label_codes} part codes, the label-map tokenizer "
             f"{label_map.config.codebook}; the files are of different models."
         )
-    return RefHCMPredictor(model, vocabulary, label_map, _threshold(config, folder))
+    # The published weights were never trained to answer part maps as a block; models of ours are.
+    block = config.get("block_parsing", section.get("text") != "gpt2") is True
+    threshold = _threshold(config, folder)
+    return RefHCMPredictor(model, vocabulary, label_map, threshold=threshold, block_parsing=block)
 
 
 def find_folder(name_or_path: str | Path) -> Path:
@@ -95,7 +98,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     """The number format to compute in; float32 by default."""
     chosen = DTYPES.get(dtype or "float32") if dtype is None or isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
+    if chosen is None or chosen not in DTYPES.values():
         raise RefHCMError(f"Unknown dtype {str(dtype)!r}: it is one of {', '.join(DTYPES)}.")
     return chosen
 

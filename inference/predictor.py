@@ -32,14 +32,6 @@ from .asking import TASKS, check_beam, check_question, check_tasks
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
 
-_PLACES = {
-    (False, False): "rec",
-    (True, False): "rkpt",
-    (False, True): "rpar_full_mask",
-    (True, True): "s1",
-}
-"""(keypoints wanted, parsing wanted) -> the task whose answer holds just that, and the box."""
-
 
 @dataclass
 class _Row:
@@ -83,21 +75,20 @@ class ImageView:
 class RefHCMPredictor:
     """A loaded model that answers questions about pictures; `refhcm.load` makes one.
 
-    Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting.
+    Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting;
+    `block_parsing` tells whether the part map is decoded in one pass, which a model must be trained for.
     """
 
     def __init__(
-        self,
-        model: RefHCM,
-        vocabulary: Vocabulary,
-        label_map: LabelMapTokenizer | None = None,
-        threshold: float = 0.0,
-    ) -> None:
+        self, model: RefHCM, vocabulary: Vocabulary, label_map: LabelMapTokenizer | None = None, *,
+        threshold: float = 0.0, block_parsing: bool = True,
+    ) -> None:  # fmt: skip
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.label_map = label_map
         self.threshold = threshold
-        weight = next(model.parameters())
+        self.block_parsing = block_parsing
+        weight = model.encoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._tasks: dict[str, Task] = {}
 
@@ -159,8 +150,8 @@ class RefHCMPredictor:
                 known[key] = len(pixels), picture.size
                 pixels.append(self._pixels(picture))
             index, size = known[key]
-            words = isinstance(asked, str) or asked is None
-            rows.append((index, check_question(asked if words else None, None if words else asked, size)))
+            text, region = (asked, None) if asked is None or isinstance(asked, str) else (None, asked)
+            rows.append((index, check_question(text, region, size)))
         return self.answer(self._features(pixels), rows, tasks, beam)
 
     # -- answering -------------------------------------------------------------------------------------------
@@ -176,7 +167,7 @@ class RefHCMPredictor:
         if "parsing" in tasks and self.label_map is None:
             others = ", ".join(task for task in TASKS if task != "parsing")
             raise RefHCMError(f"This model has no label-map tokenizer for 'parsing': ask only for {others}.")
-        name = _PLACES["keypoints" in tasks, "parsing" in tasks]
+        name = self._place_task("keypoints" in tasks, "parsing" in tasks)
         rows = [_Row(picture, question, Reading(box=question.region)) for picture, question in questions]
         by_region = [row for row in rows if row.question.region is not None]
         by_words = [row for row in rows if row.question.region is None]
@@ -265,10 +256,19 @@ class RefHCMPredictor:
         return self.model.image_features(torch.stack(pixels).to(self.device, self.dtype))
 
     def task(self, name: str) -> Task:
-        """The task called `name` over this model's vocabulary."""
+        """A referring task (see `refhcm.tasks`) in this model's tokens, made once; ValueError for an unknown name."""
         if name not in self._tasks:
-            self._tasks[name] = build(name, self.vocabulary)
+            options = {"block": self.block_parsing} if name == "s1" else {}
+            self._tasks[name] = build(name, self.vocabulary, **options)
         return self._tasks[name]
+
+    def _place_task(self, keypoints: bool, parsing: bool) -> str:
+        """The task whose answer is the box and just what is wanted."""
+        if keypoints:
+            return "s1" if parsing else "rkpt"
+        if parsing:
+            return "rpar_full_mask" if self.block_parsing else "rpar"
+        return "rec"
 
     def _box_bins(self, question: Question) -> list[int]:
         """The region as four bins, at least one bin wide and high, as the grammar wants a box."""

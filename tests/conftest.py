@@ -5,10 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from refhcm.data.text import train_sentencepiece
+from refhcm.data.text import SentencePieceText, train_sentencepiece
 from refhcm.data.vocabulary import Vocabulary
+from refhcm.data.vocabulary_file import TEXT_MODEL, describe_vocabulary
+from refhcm.models.checkpoint import save_folder
 from refhcm.models.config import ModelConfig
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
+from refhcm.models.label_map_files import save_label_map
 from refhcm.models.refhcm import RefHCM
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, most of all on a busy machine
@@ -23,10 +26,17 @@ SENTENCES = (
 
 
 @pytest.fixture(scope="session")
-def tiny_vocabulary(tmp_path_factory):
+def tiny_text_model(tmp_path_factory):
+    """File of a SentencePiece model of 400 pieces at most."""
+    path = tmp_path_factory.mktemp("text") / TEXT_MODEL
+    train_sentencepiece(SENTENCES * 4, path, 400)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_vocabulary(tiny_text_model):
     """SentencePiece with bytes, 16 part codes, 64 bins."""
-    text = train_sentencepiece(SENTENCES * 4, tmp_path_factory.mktemp("text") / "text.model", 400)
-    return Vocabulary(text, num_codes=66, num_bins=64, label_codes=16, mark_start=16)
+    return Vocabulary(SentencePieceText(tiny_text_model), num_codes=66, num_bins=64, label_codes=16, mark_start=16)
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +73,16 @@ def tiny_predictor(tiny_model, tiny_vocabulary, tiny_label_map):
     from refhcm.inference.predictor import RefHCMPredictor
 
     return RefHCMPredictor(tiny_model, tiny_vocabulary, tiny_label_map)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tiny_model, tiny_vocabulary, tiny_text_model, tiny_label_map):
+    """The same parts as a model folder of our format (not to be written into; copy it first)."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    sections = {"vocabulary": describe_vocabulary(tiny_vocabulary)}
+    save_folder(folder, tiny_model, sections, torch.float32, files=[tiny_text_model])
+    save_label_map(folder, tiny_label_map, torch.float32)
+    return folder
 
 
 @pytest.fixture
