@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..annotation import PART_NAMES
 from .compose import Scene, ScenePerson
 
 Term = tuple[str, str]
@@ -143,7 +144,8 @@ def same(kind: str, a: str, b: str) -> Verdict:
 def see(person: ScenePerson) -> Seen:
     """What is visible of one person; small or mostly covered pieces count as hidden."""
     height, width = person.parts.shape
-    counts = np.bincount(person.parts.ravel(), minlength=20)
+    x1, y1, x2, y2 = person.box
+    counts = np.bincount(person.parts[y1:y2, x1:x2].ravel(), minlength=len(PART_NAMES))
     counts[0] = 0  # background
     area = int(counts.sum())
 
@@ -172,7 +174,6 @@ def see(person: ScenePerson) -> Seen:
         hidden.add("legs")
     if _pose_limbs(a["pose"]) & hidden:
         hidden.add("pose")
-    x1, y1, x2, y2 = person.box
     return Seen(
         a, frozenset(hidden), (x1 + x2) / 2 / width, x1 / width, x2 / width, (y2 - y1) / height, person.scale
     )

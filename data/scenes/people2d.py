@@ -266,18 +266,18 @@ def _look(rng: np.random.Generator, who: dict[str, str], build: Build, yaw: floa
     )
 
 
-def _weave(rng: np.random.Generator, rgb: np.ndarray, parts: np.ndarray) -> None:
-    """Folds and patterns: slow light and dark over everything, stripes on some clothes. Changes `rgb`
-    (float) in place."""
+def _weave(rng: np.random.Generator, rgb: np.ndarray, parts: np.ndarray, striped: bool) -> None:
+    """Folds (slow light and dark over everything) and, if asked, stripes on the upper garment. Changes `rgb`
+    (float [h, w, 3]) in place."""
     h, w = parts.shape
     coarse = Image.fromarray(rng.uniform(0.86, 1.12, (max(h // 24, 2), max(w // 24, 2))).astype(np.float32))
     rgb *= np.asarray(coarse.resize((w, h), Image.Resampling.BICUBIC))[..., None]
-    if rng.random() < 0.25:
-        part = int(rng.choice((UPPER, DRESS, SKIRT, PANTS, COAT)))
-        period = rng.uniform(6, 16)
-        rows, columns = np.mgrid[:h, :w]
-        across = rows if rng.random() < 0.6 else columns
-        rgb[(parts == part) & (across % period < period / 2)] *= 0.8
+    if striped:
+        period = rng.uniform(8, 16)
+        rows, columns = np.ogrid[:h, :w]
+        across = rows if rng.random() < 0.7 else columns
+        light = np.isin(parts, (UPPER, DRESS, COAT)) & (across % period < period / 2)
+        rgb[light] = rgb[light] * 0.45 + (110 if rgb[light].mean() < 128 else 40)
 
 
 def _seen(points: np.ndarray, d: Drawing, numbers: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -350,7 +350,7 @@ def _cut(
     rgba = np.asarray(small.convert("RGBa").reduce(_SUPERSAMPLING).convert("RGBA")).astype(np.float32)
     parts = np.ascontiguousarray(parts[1::2, 1::2])
     colour = rgba[..., :3]
-    _weave(rng, colour, parts)
+    _weave(rng, colour, parts, who["top_pattern"] == "striped")
     image = np.clip(rgba, 0, 255).astype(np.uint8)
     return Cutout(image, parts, keypoints.astype(np.float32), who, height, stature_px)
 

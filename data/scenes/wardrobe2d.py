@@ -76,6 +76,9 @@ def sample_clothes(rng: np.random.Generator) -> dict[str, str]:
         "age": age,
         "top": top,
         "top_colour": top_colour,
+        "top_pattern": "striped"
+        if top not in ("suit jacket", "overalls") and rng.random() < 0.2
+        else "plain",
         "bottom": bottom,
         "bottom_colour": bottom_colour,
         "hair": hair,

@@ -7,6 +7,7 @@ makes OUT/train/ with
     rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture   (also read for box tasks)
     rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
     rhrc.tsv      id, captions joined by &&, box, picture
+    person.tsv    id, image id, expression, box, keypoints, codes, part map, captions, picture (by path): all in one row
     people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility,
     attributes,
                   visible share, expressions with their terms, captions
@@ -41,7 +42,9 @@ from .words import Expression, describe
 
 JPEG_QUALITY = 88
 IMAGES = ("base64", "files")
-TSV_FILES = ("rkpt.tsv", "rpar.tsv", "rhrc.tsv", "people.jsonl")
+NO_CODES = ""
+"""Codes depend on a label-map tokenizer; `python -m refhcm.models.label_map_codes` fills them in."""
+TSV_FILES = ("rkpt.tsv", "rpar.tsv", "rhrc.tsv", "person.tsv", "people.jsonl")
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,22 @@ def scene_rows(
     image_path = f"images/{name}.jpg"
     (plan.folder / image_path).write_bytes(encoded)
     picture = image_path if plan.images == "files" else base64.b64encode(encoded).decode("ascii")
-    rkpt, rpar, rhrc, people = [], [], [], []
+    rkpt, rpar, rhrc, everything, people = [], [], [], [], []
     for number, (person, expressions) in enumerate(zip(scene.people, words, strict=True)):
         who, box, told = f"{name}_{number}", _numbers(person.box), captions(person)
         parts_path = f"parts/{who}.png"
         (plan.folder / parts_path).write_bytes(part_map_png(person.parts))
         keypoints = keypoint_field(person.keypoints)
-        for k, expression in enumerate(expressions):
-            rkpt.append(
-                "\t".join((f"{who}_{k}", f"{plan.split}_{name}", expression.text, box, keypoints, picture))
-            )
-            rpar.append("\t".join((f"{who}_{k}", expression.text, box, "", parts_path, image_path)))
         # One sentence to learn; the further ways to say it are references for scoring.
-        references = told[:1] if plan.split == "train" else told
-        rhrc.append("\t".join((who, "&&".join(references), box, picture)))
+        references = "&&".join(told[:1] if plan.split == "train" else told)
+        for k, expression in enumerate(expressions):
+            row, image_id = f"{who}_{k}", f"{plan.split}_{name}"
+            rkpt.append((row, image_id, expression.text, box, keypoints, picture))
+            rpar.append((row, expression.text, box, NO_CODES, parts_path, image_path))
+            everything.append(
+                (row, image_id, expression.text, box, keypoints, NO_CODES, parts_path, references, image_path)
+            )
+        rhrc.append((who, references, box, picture))
         people.append(_person_record(who, person, expressions, told, parts_path))
     height, width = scene.image.shape[:2]
     record = {
@@ -139,8 +144,8 @@ def scene_rows(
         "background": scene.background,
         "people": people,
     }
-    lines = (rkpt, rpar, rhrc, [json.dumps(record, separators=(",", ":"))])
-    return tuple("".join(f"{line}\n" for line in block) for block in lines)
+    tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rkpt, rpar, rhrc, everything))
+    return (*tables, json.dumps(record, separators=(",", ":")) + "\n")
 
 
 def _person_record(
@@ -190,8 +195,8 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
     split_number(plan.split)
     if plan.count < 1 or plan.images not in IMAGES:
         raise ValueError(f"Ask for at least one scene, and for images as one of {', '.join(IMAGES)}.")
-    make_sources(plan.backend, plan.banks)  # a wrong choice is told here, once, not by every worker
-    Backgrounds(plan.photos)
+    if workers > 1:
+        SceneMaker(plan)  # a wrong choice is told here, once, not by every worker
     for folder in ("images", "parts"):
         (plan.folder / folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
