@@ -143,7 +143,7 @@ class ReferringDataset:
                 size,
                 box,
                 keypoints=read_keypoints(fields["keypoints"]) if "keypoints" in fields else None,
-                codes=read_codes(fields["codes"]) if "codes" in fields else None,
+                codes=read_codes(fields["codes"]) if fields.get("codes") else None,
                 parts=load_part_map(self._find(fields["parts"], "gts"), size) if parts else None,
                 captions=captions(fields["captions"]) if "captions" in fields else (),
             ),
@@ -172,7 +172,8 @@ class SampleDataset(Dataset):
     so a run can be repeated and resumed and workers need no state; `set_epoch` is fairseq's. `augment`
     changes picture and labels together. Bad rows are set aside, up to `bad_share` of all items, and their
     place is taken by the next one; beyond that RefHCMError reports them (so 0 is right for evaluation).
-    `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`.
+    `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`. Without `targets` samples hold questions
+    only, for evaluation, where rows need not know everything that training would.
     """
 
     def __init__(
@@ -189,13 +190,14 @@ class SampleDataset(Dataset):
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
         bad_share: float = 0.001,
+        targets: bool = True,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
         self.rows, self.tasks, self.image_size = rows, list(tasks), image_size
         self.augment = augment if augment is not None and augment.active else None
         self.one_task, self.fast, self.seed = one_task, fast, seed
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.targets = mean, std, targets
         self.items = rows.groups(grouped) if grouped > 1 else None
         self.epoch = 0
         self.allowed = int(bad_share * len(self))
@@ -236,7 +238,8 @@ class SampleDataset(Dataset):
             tasks = [self.tasks[random.integers(len(self.tasks))]] if self.one_task else self.tasks
             for task in tasks:
                 try:
-                    samples.append(build_sample(task, question, annotation, tensor, key, self.rows.name(row)))
+                    name = self.rows.name(row)
+                    samples.append(build_sample(task, question, annotation, tensor, key, name, self.targets))
                 except ValueError as error:
                     raise self.rows.file.bad(row, str(error)) from error
         return samples

@@ -4,6 +4,7 @@ Batches)."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,18 @@ Sample = dict[str, Any]
 Batch = dict[str, Any]
 """What `collate` gives."""
 
+@dataclass(frozen=True)
+class Target:
+    """A training sequence: `inputs[i]` is fed at position i, where `outputs[i]` is wanted (`<pad>`: nothing is).
+
+    `blocks` are spans (first, last), inclusive, of positions that see each other.
+    """
+
+    inputs: list[int]
+    outputs: list[int]
+    blocks: list[tuple[int, int]]
+
+
 NO_BLOCK = (-1, -1)
 """Fills the places of `blocks` where a row has fewer spans than another."""
 
@@ -30,6 +43,7 @@ def build_sample(
     image: torch.Tensor,
     image_key: str,
     sample_id: str,
+    with_target: bool = True,
 ) -> Sample:
     """One sample of a task.
 
@@ -37,9 +51,10 @@ def build_sample(
     must also tell apart two different augmentations of a picture. The sample holds int64 vectors `source`
     (`<s>`, instruction, `</s>`), `prev_output_tokens` and `target` of one length (`<pad>` in `target`: no
     loss), `blocks` (K, 2) inclusive spans of decoder positions, and `id`, `task`, `image`, `image_key`,
-    `question`, `annotation` as given. ValueError when the annotation lacks what the task needs.
+    `question`, `annotation` as given. Without the target its sequences are those of an empty answer. ValueError when
+    the annotation lacks what the task needs.
     """
-    target = task.target(annotation)
+    target = task.target(annotation) if with_target else Target([BOS], [EOS], [])
     if len(target.inputs) != len(target.outputs):
         raise RuntimeError(
             f"Task {task.name} gave {len(target.inputs)} inputs for {len(target.outputs)} outputs."

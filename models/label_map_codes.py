@@ -1,6 +1,6 @@
-"""Fill the codes column of an rpar.tsv with what a label-map tokenizer makes of its part maps:
+"""Fill the codes column of a dataset file with what a label-map tokenizer makes of its part maps:
 
-python -m refhcm.models.label_map_codes IN.tsv OUT.tsv --tokenizer checkpoints/compact
+python -m refhcm.models.label_map_codes FILE.tsv --kind person --tokenizer checkpoints/compact
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from ..data.dataset import LAYOUTS, ReferringDataset
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
-from .label_map_data import COLUMNS_WITHOUT_CODES, classes_only
+from .label_map_data import classes_only
 from .label_map_files import load_label_map
 from .label_map_paste import crop_part_map
 
@@ -31,22 +31,24 @@ def part_map_codes(
     return tuple(tokenizer.encode(torch.from_numpy(crop)[None])[0].tolist())
 
 
-def fill_codes(source: str | Path, target: str | Path, tokenizer: LabelMapTokenizer, batch: int = 64) -> int:
-    """Copy `source` to `target` with the codes column filled in; every other column stays as it is.
+def fill_codes(
+    source: str | Path, target: str | Path, tokenizer: LabelMapTokenizer, kind: str = "rpar", batch: int = 64
+) -> int:
+    """Copy `source` to `target` (it may be the same) with the codes filled in; every other column stays as it is.
 
-    Part maps are looked for beside `source`. The target appears only when it is complete. Returns the number
-    of rows; raises RefHCMError naming file and line for a row without a usable part map or box.
+    `kind` is a layout of `data.dataset.LAYOUTS` with codes and part maps. Part maps are looked for beside `source`. The
+    target appears only when it is complete. Returns the number of rows; raises RefHCMError naming file and line
+    for a row without a usable part map or box.
     """
     source, target = Path(source), Path(target)
-    if target.exists() and target.samefile(source):
-        raise RefHCMError(f"{source} cannot be read and written at once; name another file for the result")
-    data = ReferringDataset(source, "rpar", columns=COLUMNS_WITHOUT_CODES, parts=True, draft=64)
+    columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}
+    data = ReferringDataset(source, kind, columns=columns, parts=True, draft=64)
     part = target.with_name(target.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
             for start in range(0, len(data), batch):
                 rows = range(start, min(start + batch, len(data)))
-                file.writelines("\t".join(fields) + "\n" for fields in _filled(data, rows, tokenizer))
+                file.writelines("\t".join(fields) + "\n" for fields in _filled(data, rows, tokenizer, kind))
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -54,7 +56,9 @@ def fill_codes(source: str | Path, target: str | Path, tokenizer: LabelMapTokeni
 
 
 @torch.inference_mode()
-def _filled(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer) -> Iterator[list[str]]:
+def _filled(
+    data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer, kind: str
+) -> Iterator[list[str]]:
     """The fields of some rows, in file order, codes included."""
     size = tokenizer.config.height, tokenizer.config.width
     crops = []
@@ -67,25 +71,27 @@ def _filled(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapToke
     codes = tokenizer.encode(torch.from_numpy(np.stack(crops)))
     for row, numbers in zip(rows, codes.tolist(), strict=True):
         fields = {**data.file[row], "codes": ",".join(map(str, numbers))}
-        yield [fields[name] for name in LAYOUTS["rpar"]]
+        yield [fields[name] for name in LAYOUTS[kind]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m refhcm.models.label_map_codes", description="Fill the codes column of an rpar.tsv."
+        prog="python -m refhcm.models.label_map_codes", description="Fill the codes column of a dataset file."
     )
-    parser.add_argument("source", help="rpar.tsv whose codes column is empty or out of date")
-    parser.add_argument("target", help="file to write")
+    parser.add_argument("source", help="file whose codes column is empty or out of date")
+    parser.add_argument("target", nargs="?", help="file to write (default: the same)")
+    parser.add_argument("--kind", default="rpar", choices=["rpar", "person"], help="its layout")
     parser.add_argument("--tokenizer", required=True, help="folder with label_map.json and .safetensors")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
-        count = fill_codes(options.source, options.target, load_label_map(options.tokenizer))
+        target = options.target or options.source
+        count = fill_codes(options.source, target, load_label_map(options.tokenizer), options.kind)
     except (RefHCMError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from error
-    print(f"{count} rows written to {options.target}")
+    print(f"{count} rows written to {target}")
 
 
 if __name__ == "__main__":

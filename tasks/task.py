@@ -19,24 +19,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..data.annotation import Annotation, Box, Question
+from ..data.samples import Target
 from ..data.vocabulary import BOS, EOS, Vocabulary
 from ..models.grammar import Grammar
 
 if TYPE_CHECKING:
     from ..models.decoding import Hypothesis
     from .segments import Segment
-
-
-@dataclass(frozen=True)
-class Target:
-    """A training sequence: `inputs[i]` is fed at position i, where `outputs[i]` is wanted (`<pad>`: nothing is).
-
-    `blocks` are spans (first, last), inclusive, of positions that see each other.
-    """
-
-    inputs: list[int]
-    outputs: list[int]
-    blocks: list[tuple[int, int]]
 
 
 @dataclass

@@ -8,7 +8,6 @@ import torch
 from refhcm.data.vocabulary import EOS, PAD
 from refhcm.models.decoding import Settings, generate
 from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, OpenGrammar, RepeatRule
-
 from refhcm.tests.golden_data import golden_batch, golden_json, golden_model
 
 CASES = {case["name"]: case for case in golden_json("model/decodes")["cases"]}

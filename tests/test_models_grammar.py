@@ -109,7 +109,7 @@ def test_open_grammar_ends_only_with_eos():
 
 
 def test_unknown_task_names_the_known_ones():
-    with pytest.raises(ValueError, match="rec.*rkpt"):
+    with pytest.raises(ValueError, match=r"rec.*rkpt"):
         tasks.build("nonsense", VOCABULARY)
 
 
