@@ -1,1 +1,2 @@
-"""Made scenes of people with exact labels: cut-outs of single people, put together into pictures, and words for them."""
+"""Made scenes of people with exact labels: cut-outs of single people, put together into pictures, and words
+for them."""
