@@ -134,11 +134,12 @@ class ReferringDataset:
     def _pair(self, fields: Mapping[str, str], size: tuple[int, int]) -> Pair:
         box = read_box(fields["box"], size)
         text = fields.get("text")
-        region = box if text is None or text == "None" else None
+        by_box = text is None or text == "None"
+        region = box if by_box or self.kind == "person" else None
         captions = scoring_captions if self.scoring else training_captions
         parts = self.parts and "parts" in fields
         return (
-            Question(size, None if region else text, region),
+            Question(size, None if by_box else text, region),
             Annotation(
                 size,
                 box,

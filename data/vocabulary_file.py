@@ -17,6 +17,9 @@ from .vocabulary import Vocabulary
 TEXT_MODEL = "text.model"
 """File name of a SentencePiece model in a model folder."""
 
+VOCABULARY_FILE = "vocabulary.json"
+"""File name of the section where it stands alone, in a folder without a model."""
+
 _NUMBERS = ("num_codes", "num_bins", "label_codes", "mark_start")
 
 PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes": 32, "mark_start": 40}

@@ -1,5 +1,8 @@
 """RHrc, referring human-region captioning: a region in, a description of the person out."""
 
+from dataclasses import replace
+
+from ..data.annotation import Question
 from ..data.vocabulary import Vocabulary
 from .segments import CaptionSegment
 from .task import Task, register
@@ -19,3 +22,7 @@ class RHrc(Task):
     ) -> None:  # fmt: skip
         segment = CaptionSegment(vocabulary, max_target_words, max_tokens)
         super().__init__(vocabulary, [segment], max_words, clamp)
+
+    def instruction(self, question: Question) -> list[int]:
+        """The region is what is asked about, even where words are known too."""
+        return super().instruction(replace(question, text=None) if question.region is not None else question)
