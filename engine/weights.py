@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import PUBLISHED, load_vocabulary
 from ..errors import RefHCMError
+from ..models.checkpoint import compare_shapes, load_folder, read_published
 from ..models.refhcm import RefHCM
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -47,22 +46,8 @@ def _read_object(path: Path) -> dict[str, object]:
 
 
 def load_initial(model: RefHCM, source: str) -> None:
-    """Fill `model` with the weights of a model folder or of a published `.pt` file; they must fit in every shape."""
-    from ..models.checkpoint import load_folder, read_published
-
+    """Fill `model` with the weights of a model folder or of a published `.pt` file; names and shapes must fit."""
     path = Path(source)
-    if path.is_dir():
-        state = load_folder(path, torch.device("cpu"), torch.float32)[0].state_dict()
-    else:
-        state = dict(read_published(path).state)
-    own = model.state_dict()
-    for name, tensor in state.items():
-        if name in own and own[name].shape != tensor.shape:
-            raise RefHCMError(
-                f"{path} does not fit --arch and --vocabulary: {name} is {tuple(tensor.shape)} there and "
-                f"{tuple(own[name].shape)} here."
-            )
-    try:
-        RefHCM.load_state_dict(model, state)
-    except RuntimeError as error:
-        raise RefHCMError(f"{path} does not fit --arch: {str(error).splitlines()[-1].strip()}") from error
+    state = load_folder(path)[0].state_dict() if path.is_dir() else read_published(path).state
+    compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(path))
+    model.load_state_dict(state, strict=False)  # what may be absent repeats other entries

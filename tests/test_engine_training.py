@@ -16,9 +16,12 @@ pytest.importorskip("hydra")
 engine = pytest.importorskip("refhcm.engine")
 
 from refhcm.data.text import train_sentencepiece  # noqa: E402
+from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
+from refhcm.engine import export  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
 from refhcm.errors import RefHCMError  # noqa: E402
 from refhcm.models import config as model_config  # noqa: E402
+from refhcm.models.checkpoint import load_folder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -92,6 +95,34 @@ def test_training_learns_and_keeps_the_published_names(monkeypatch, data, tmp_pa
     assert "encoder.layers.0.self_attn.q_proj.weight" in last["model"]
     assert last["task_state"]["refhcm"]["model"]["d_model"] == TINY["d_model"]
     assert last["extra_state"]["ema"].keys() == last["model"].keys()
+
+
+def test_a_run_becomes_a_model_folder(monkeypatch, data, tmp_path):
+    checkpoint = train(monkeypatch, data, tmp_path, "--max-update", "3", "--store-ema", "--ema-decay", "0.5")
+    path, folder = tmp_path / "checkpoint_last.pt", tmp_path / "model"
+    export.main([str(path), str(folder), "--vocabulary", str(data / "vocabulary"), "--dtype", "float32"])
+    model, config = load_folder(folder)
+    assert load_vocabulary(config["vocabulary"], folder).size == model.config.vocab_size
+    for name, tensor in checkpoint["extra_state"]["ema"].items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(checkpoint["model"]["decoder.layers.0.fc1.weight"], model.decoder.layers[0].fc1.weight)
+
+    again = train(  # and such a folder starts another run
+        monkeypatch, data, tmp_path / "next", "--max-update", "1", "--lr", "0.0", "--init-from", str(folder)
+    )
+    name = "encoder.layers.0.fc1.weight"
+    torch.testing.assert_close(again["model"][name], model.state_dict()[name], rtol=0, atol=0)
+
+
+def test_what_is_no_run_is_not_exported(data, tmp_path):
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    (tmp_path / "short.pt").write_bytes((tmp_path / "other.pt").read_bytes()[:200])
+    for name, said in (("other.pt", "not written by"), ("short.pt", "cut short")):
+        with pytest.raises(RefHCMError, match=said):
+            export.export(tmp_path / name, tmp_path / "out", data / "vocabulary")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        export.export(tmp_path / "none.pt", tmp_path / "out", data / "vocabulary")
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, data, tmp_path):

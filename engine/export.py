@@ -1,0 +1,111 @@
+"""From a training run's checkpoint to a model folder that predicts:
+
+python -m refhcm.engine.export runs/compact/checkpoint_last.pt MODEL_FOLDER --vocabulary dataset/scenes/vocabulary
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.text import PUBLISHED_FILES
+from ..data.vocabulary_file import TEXT_MODEL
+from ..errors import RefHCMError
+from ..models.checkpoint import compare_shapes, fill, save_folder, skeleton
+from ..models.config import ModelConfig
+from ..models.label_map_files import CONFIG_NAME, WEIGHTS_NAME
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def export(
+    checkpoint: str | Path,
+    folder: str | Path,
+    vocabulary: str | Path,
+    label_map: str | Path | None = None,
+    dtype: torch.dtype = torch.float16,
+    averaged: bool = True,
+) -> int:
+    """Write the network of a fairseq checkpoint of ours as a model folder; gives the number of updates it had.
+
+    `vocabulary` is the folder that the run took its tokenizer from, `label_map` the folder of the label-map tokenizer:
+    their files are copied. `averaged` prefers the averaged weights (`--store-ema`) where there are some. Nothing in the
+    checkpoint is executed. RefHCMError when it is not one of ours, FileNotFoundError when a file is missing.
+    """
+    content = _read(Path(checkpoint))
+    described = content["task_state"]["refhcm"]
+    model = skeleton(ModelConfig.from_dict(described["model"]))
+    state = _weights(content, averaged)
+    compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(checkpoint))
+    fill(model, {name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+
+    files = [Path(vocabulary) / name for name in _tokenizer_files(described["vocabulary"], Path(vocabulary))]
+    if label_map is not None:
+        files += [Path(label_map) / name for name in (CONFIG_NAME, WEIGHTS_NAME)]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} is missing: the model folder needs a copy of it.")
+    save_folder(folder, model, {"vocabulary": described["vocabulary"]}, dtype, files)
+    return int(content["optimizer_history"][-1]["num_updates"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint that this engine wrote."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RefHCMError(f"{path} is no checkpoint of a training run, or is cut short ({reason}).") from error
+    if not isinstance(content, dict) or "refhcm" not in content.get("task_state", {}):
+        raise RefHCMError(
+            f"{path} was not written by RefHCM's train.py; `refhcm convert-checkpoint` converts published files."
+        )
+    return content
+
+
+def _weights(content: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
+    extra = content.get("extra_state", {})
+    if averaged:
+        for name in ("ema_fp32_params", "ema"):
+            if extra.get(name):
+                return extra[name]
+    return content["model"]
+
+
+def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
+    """Names of the files that the tokenizer consists of; GPT-2's own two may also come from a package."""
+    if section["text"] == "sentencepiece":
+        return [TEXT_MODEL]
+    return [file.name for file in PUBLISHED_FILES if file.name == "dict.txt" or (folder / file.name).is_file()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m refhcm.engine.export", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("checkpoint", help="checkpoint_last.pt or checkpoint_best.pt of a run")
+    parser.add_argument("folder", help="model folder to write")
+    parser.add_argument("--vocabulary", required=True, help="folder the run took its tokenizer from")
+    parser.add_argument("--label-map", help="folder of the label-map tokenizer, to copy beside the model")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float16")
+    parser.add_argument("--raw", action="store_true", help="take the last weights, not the averaged ones")
+    options = parser.parse_args(arguments)
+    try:
+        updates = export(
+            options.checkpoint, options.folder, options.vocabulary, options.label_map, DTYPES[options.dtype],
+            not options.raw,
+        )  # fmt: skip
+    except (RefHCMError, FileNotFoundError) as error:
+        sys.exit(f"export: {error}")
+    print(f"wrote {options.folder}, after {updates} updates")
+
+
+if __name__ == "__main__":
+    main()
