@@ -198,7 +198,7 @@ class ModelConfig:
                     f"d_model {self.d_model} cannot be split into {getattr(self, name)} heads ({name})."
                 )
         if max(self.encoder_layers, self.decoder_layers) > 256:
-            raise RefHCMError("A model has at most 256 layers on each side.")
+            raise RefHCMError("encoder_layers and decoder_layers are at most 256.")
         if self.trunk not in TRUNKS:
             raise RefHCMError(f"There is no trunk {self.trunk!r}; the trunks are {', '.join(TRUNKS)}.")
         if self.trunk_blocks and (self.trunk not in RESNET_BLOCKS or len(self.trunk_blocks) != 3):
@@ -210,10 +210,10 @@ class ModelConfig:
         if self.attn_scale_factor <= 0 or self.trunk_norm_eps <= 0:
             raise RefHCMError("attn_scale_factor and trunk_norm_eps must be above 0.")
         if max(self.bos, self.pad, self.eos, self.unk) >= self.vocab_size:
-            raise RefHCMError(f"The special tokens must be below vocab_size {self.vocab_size}.")
+            raise RefHCMError(f"bos, pad, eos and unk must be below vocab_size {self.vocab_size}.")
         if self.num_bins + self.num_codes >= self.vocab_size:
             raise RefHCMError(
-                f"{self.num_bins} bins and {self.num_codes} codes do not fit into {self.vocab_size} tokens."
+                f"{self.num_bins} bins and {self.num_codes} codes do not fit into vocab_size {self.vocab_size}."
             )
         if not 4 <= self.token_bucket_size <= 4096 or self.image_bucket_size > 256:
             raise RefHCMError("token_bucket_size must lie in 4..4096 and image_bucket_size in 1..256.")
