@@ -28,6 +28,7 @@ class LossConfig(FairseqDataclass):
     text_weight: float = field(default=1.0, metadata={"help": "weight of words and </s> in the loss"})
     code_weight: float = field(default=1.0, metadata={"help": "weight of part-map codes in the loss"})
     bin_weight: float = field(default=1.0, metadata={"help": "weight of coordinates in the loss"})
+    box_weight: float = field(default=1.0, metadata={"help": "weight of the box that answers begin with"})
     drop_worst_ratio: float = field(default=0.0, metadata={"help": "share of the worst tokens to leave out"})
     drop_worst_after: int = field(default=0, metadata={"help": "updates before any token is left out"})
 
@@ -45,14 +46,15 @@ class RefHCMLoss(FairseqCriterion):
         self.loss = LabelSmoothedLoss.for_vocabulary(settings, task.vocabulary)
 
     def forward(
-        self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
+        self, model: Any, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Loss sum, sample size (sum of token weights), and what to log. `reduce` is fairseq's and has no effect."""
         features, _ = model(**sample["net_input"], features_only=True)
         keep = self.loss.wanted(sample["target"])
         target = sample["target"][keep]
         logits = model.logits(features[keep]).float()
-        losses = self.loss.tokens(logits, target)
+        place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
+        losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
         log = {
             "loss": loss.detach(),
@@ -76,7 +78,7 @@ class RefHCMLoss(FairseqCriterion):
         """Per class: how often the likeliest token is right; for coordinates the sum of distances in bins."""
         right = logits.argmax(-1).eq(target)
         hits = {f"hit_{name}": right[kind == i].sum() for i, name in enumerate(CLASSES)}
-        rows = kind == CLASSES.index("bin")
+        rows = kind >= CLASSES.index("bin")
         start, stop = self.loss.bins
         hits["off_bin"] = (logits[rows, start:stop].argmax(-1) + start - target[rows]).abs().sum()
         return hits
@@ -103,8 +105,9 @@ class RefHCMLoss(FairseqCriterion):
                 )
                 if scored:
                     metrics.log_scalar(f"acc_{name}", total(f"hit_{name}") / count, count, round=4)
-        if scored and counts["bin"]:
-            metrics.log_scalar("bin_distance", total("off_bin") / counts["bin"], counts["bin"], round=2)
+        places = counts["bin"] + counts["box"]
+        if scored and places:
+            metrics.log_scalar("bin_distance", total("off_bin") / places, places, round=2)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

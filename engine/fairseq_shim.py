@@ -87,14 +87,14 @@ def _hashable_configs() -> Iterator[None]:
 
     def dataclass(cls: type | None = None, /, **options: Any) -> Any:
         def decorate(target: type) -> type:
-            made = original(target, **options)
+            made: Any = original(target, **options)
             if made.__hash__ is None and made.__module__.split(".")[0] == "fairseq":
-                made.__hash__ = object.__hash__  # type: ignore[assignment]
+                made.__hash__ = object.__hash__
             return made
 
         return decorate if cls is None else decorate(cls)
 
-    dataclasses.dataclass = dataclass  # type: ignore[assignment]
+    dataclasses.dataclass = dataclass
     try:
         yield
     finally:
@@ -117,7 +117,7 @@ def _broadcast_without_pickle_file() -> None:
 
     The sender is our own process, so torch.distributed may carry the object.
     """
-    utils = importlib.import_module("fairseq.distributed.utils")
+    utils: Any = importlib.import_module("fairseq.distributed.utils")
 
     def broadcast(obj: Any, src_rank: int, group: Any, dist_device: torch.device) -> Any:
         box = [obj]
@@ -129,7 +129,7 @@ def _broadcast_without_pickle_file() -> None:
 
 def _keep_bf16_off_tpu() -> None:
     """`--bf16` also switches `--tpu` on, which stops at `import torch_xla` on any other machine."""
-    options = importlib.import_module("fairseq.options")
+    options: Any = importlib.import_module("fairseq.options")
     parse: Callable[..., Any] = options.parse_args_and_arch
 
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
@@ -144,8 +144,8 @@ def _keep_bf16_off_tpu() -> None:
 
 def _distribute_on_cpu() -> None:
     """On CPU, DDP refuses `device_ids`, and log lines that cannot be summed travel as CUDA tensors."""
-    wrappers = importlib.import_module("fairseq.models.distributed_fairseq_model")
-    utils = importlib.import_module("fairseq.distributed.utils")
+    wrappers: Any = importlib.import_module("fairseq.models.distributed_fairseq_model")
+    utils: Any = importlib.import_module("fairseq.distributed.utils")
     parallel: Callable[..., Any] = wrappers.DistributedDataParallel
     gather: Callable[..., Any] = utils.all_gather_list
 
@@ -168,7 +168,7 @@ def _distribute_on_cpu() -> None:
 
 def _average_weights_once() -> None:
     """`--store-ema` stops at integer buffers (batch norm's counters) and averages a tied weight once per name."""
-    ema = importlib.import_module("fairseq.models.ema.ema")
+    ema: Any = importlib.import_module("fairseq.models.ema.ema")
 
     @torch.no_grad()
     def step(self: Any, new_model: torch.nn.Module, updates: int | None = None) -> None:

@@ -12,11 +12,11 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 
-from .. import tasks as referring
 from ..data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
 from ..data.transforms import Augmentation
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import describe_vocabulary
+from ..tasks import Task, build, names
 from .dataset import FairseqSamples
 from .mix import Mix, Stream, read_mix, single
 from .weights import find_vocabulary
@@ -113,11 +113,11 @@ class ReferringTask(FairseqTask):
             std=self.network.image_std,
         )
 
-    def _task(self, name: str) -> referring.Task:
+    def _task(self, name: str) -> Task:
         options = {"max_target_words": self.cfg.max_tgt_length} if name == "rhrc" else {}
-        return referring.build(name, self.vocabulary, max_words=self.cfg.max_src_length, **options)
+        return build(name, self.vocabulary, max_words=self.cfg.max_src_length, **options)
 
 
-for _name in (*referring.names(), MULTITASK):
+for _name in (*names(), MULTITASK):
     _made = type(f"{_name.title().replace('_', '')}FairseqTask", (ReferringTask,), {"referring": _name})
     register_task(_name, dataclass=TaskOptions)(_made)
