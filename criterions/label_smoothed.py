@@ -15,8 +15,11 @@ from torch import Tensor
 
 from ..data.vocabulary import PAD, Span, Vocabulary
 
-CLASSES = ("text", "code", "bin")
-"""Kinds of tokens that losses are weighted and logged by; `</s>` and other special tokens count as text."""
+CLASSES = ("text", "code", "bin", "box")
+"""Kinds of tokens that losses are weighted and logged by: `box` are the bins that an answer begins with, `bin` all
+others; `</s>` and other special tokens count as text."""
+BOX_PLACES = 4
+"""Answers that hold a box begin with its four bins."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class LossSettings:
     text_weight: float = 1.0
     code_weight: float = 1.0
     bin_weight: float = 1.0
+    box_weight: float = 1.0
+    """The box says which person is meant, in four tokens of up to a hundred: a small model gains by a higher weight."""
     drop_worst_ratio: float = 0.0
     """Share of tokens, those with the highest loss, that is left out."""
     drop_worst_after: int = 0
@@ -41,7 +46,7 @@ class LossSettings:
         for name in ("label_smoothing", "drop_worst_ratio", "bin_smoothing"):
             if getattr(self, name) >= 1 or (getattr(self, name) < 0 and name != "bin_smoothing"):
                 raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-        if min(self.bin_sigma, self.text_weight, self.code_weight, self.bin_weight) < 0:
+        if min(self.bin_sigma, self.text_weight, self.code_weight, self.bin_weight, self.box_weight) < 0:
             raise ValueError("Loss weights and the width of the bin smoothing cannot be negative.")
 
     @property
@@ -107,20 +112,24 @@ class LabelSmoothedLoss:
         """Bool mask, shaped like `target`, of the positions that want a token."""
         return target.ne(PAD)
 
-    def kinds(self, target: Tensor) -> Tensor:
-        """Class of each wanted token: index into `CLASSES`."""
+    def kinds(self, target: Tensor, place: Tensor | None = None) -> Tensor:
+        """Class of each wanted token, an index into `CLASSES`; `place` [n] is its position in its answer."""
         is_code = (target >= self.codes[0]) & (target < self.codes[1])
         is_bin = (target >= self.bins[0]) & (target < self.bins[1])
-        return is_code.long() + 2 * is_bin.long()
+        kind = is_code.long() + 2 * is_bin.long()
+        return kind if place is None else kind + (is_bin & (place < BOX_PLACES)).long()
 
-    def tokens(self, logits: Tensor, target: Tensor) -> TokenLosses:
-        """Unweighted loss of each token; `logits` [n, V] of the wanted positions only, `target` [n] without pads."""
+    def tokens(self, logits: Tensor, target: Tensor, place: Tensor | None = None) -> TokenLosses:
+        """Unweighted loss of each token; `logits` [n, V] of the wanted positions only, `target` [n] without pads.
+
+        Without `place` (see `kinds`) the box counts among the other bins.
+        """
         logits = logits.float()
-        kind = self.kinds(target)
+        kind = self.kinds(target, place)
         loss, nll = smoothed_nll(logits, target, self.settings.label_smoothing)
         share = self.settings.bin_share
         if self.settings.bin_sigma > 0 and share > 0:
-            rows = (kind == CLASSES.index("bin")).nonzero().squeeze(-1)
+            rows = (kind >= CLASSES.index("bin")).nonzero().squeeze(-1)
             near = neighbour_nll(logits[rows], target[rows], self.bins, self.settings.bin_sigma)
             loss = loss.index_put((rows,), (1 - share) * nll[rows] + share * near)
         return TokenLosses(loss, nll, kind)
@@ -131,7 +140,7 @@ class LabelSmoothedLoss:
         After `drop_worst_after` updates only the share `1 - drop_worst_ratio` with the lowest loss counts.
         """
         s = self.settings
-        weight = losses.loss.new_tensor([s.text_weight, s.code_weight, s.bin_weight])[losses.kind]
+        weight = losses.loss.new_tensor([s.text_weight, s.code_weight, s.bin_weight, s.box_weight])[losses.kind]
         loss = losses.loss * weight
         if s.drop_worst_ratio > 0 and update > s.drop_worst_after:
             kept = int(len(loss) * (1 - s.drop_worst_ratio))
