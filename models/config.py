@@ -213,7 +213,7 @@ class ModelConfig:
             raise RefHCMError(f"bos, pad, eos and unk must be below vocab_size {self.vocab_size}.")
         if self.num_bins + self.num_codes >= self.vocab_size:
             raise RefHCMError(
-                f"{self.num_bins} bins and {self.num_codes} codes do not fit into vocab_size {self.vocab_size}."
+                f"{self.num_bins} bins and {self.num_codes} codes exceed vocab_size {self.vocab_size}."
             )
         if not 4 <= self.token_bucket_size <= 4096 or self.image_bucket_size > 256:
             raise RefHCMError("token_bucket_size must lie in 4..4096 and image_bucket_size in 1..256.")

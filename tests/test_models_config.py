@@ -39,7 +39,8 @@ def test_saved_arguments_of_a_run_name_the_size():
     args = argparse.Namespace(
         arch="ofa_large", encoder_embed_dim=1024, encoder_ffn_embed_dim=4096, encoder_attention_heads=16,
         decoder_attention_heads=16, encoder_layers=12, decoder_layers=12, resnet_type="resnet152",
-        scale_attn=True, disable_entangle=True, entangle_position_embedding=False, patch_image_size=512, attn_scale_factor=2,
+        scale_attn=True, disable_entangle=True, entangle_position_embedding=False, patch_image_size=512,
+        attn_scale_factor=2,
     )  # fmt: skip
     assert ModelConfig.from_published_args(args) == ModelConfig.preset("large", attn_scale_factor=2)
     args.disable_entangle = False
