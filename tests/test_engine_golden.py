@@ -13,7 +13,7 @@ engine = pytest.importorskip("refhcm.engine")
 if not (golden_folder() / "model" / "training.json").is_file():
     pytest.skip("these golden values hold no training numbers", allow_module_level=True)
 
-from refhcm.criterions.label_smoothed import CLASSES
+from refhcm.criterions.label_smoothed import CLASSES  # noqa: E402
 from refhcm.engine.criterion import LossConfig, RefHCMLoss  # noqa: E402
 from refhcm.engine.models import FairseqRefHCM  # noqa: E402
 from refhcm.models.config import ModelConfig  # noqa: E402
