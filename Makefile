@@ -8,7 +8,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := $(PYTHON) setup_env.py $(if $(TORCH),--torch "$(TORCH)")
 # The public surface that mypy checks; a folder stands for all its modules.
-TYPED := data/vocabulary.py data/annotation.py errors.py models/config.py inference criterions engine metrics
+TYPED := __init__.py cli.py errors.py criterions engine \
+	data/annotation.py data/samples.py data/tsv.py data/vocabulary.py \
+	models/checkpoint.py models/config.py models/published.py models/refhcm.py \
+	$(addprefix inference/,answer.py asking.py batch.py draw.py load.py predictor.py web.py)
 
 .PHONY: demo test lint types check evaluate clean predict-env test-env
 

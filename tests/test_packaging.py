@@ -1,6 +1,7 @@
 """The packaging files agree with each other and with the folders."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTED_EXTRAS = ("train", "published", "web", "hub")
+LISTED_EXTRAS = ("train", "compact", "published", "web", "hub")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,14 @@ def test_requirements_name_every_agreed_package():
     agreed = ("torch", "fairseq", "timm", "transformers", "pycocotools")
     agreed += ("pillow", "gradio", "numpy", "sentencepiece")
     assert [name for name in agreed if f"\n{name}" not in text and f"\n# {name}" not in text] == []
+
+
+def test_every_extra_that_an_error_names_exists(project):
+    sources = [path for path in ROOT.rglob("*.py") if not path.relative_to(ROOT).parts[0].startswith((".", "tests"))]
+    named = re.compile(r"MissingExtraError\([^)]*, \"(\w+)\"\)|refhcm\[(\w+)\]")
+    extras = {a or b for path in sources for a, b in named.findall(path.read_text("utf-8"))}
+    assert extras
+    assert extras <= set(project["project"]["optional-dependencies"])
 
 
 def test_packages_are_the_folders(project):
