@@ -63,14 +63,14 @@ class Answer:
         """Names of the parts that the part map holds, in the order of their classes; empty without a map."""
         if self.parsing is None:
             return ()
-        return tuple(PART_NAMES[c] for c in np.unique(self.parsing) if 0 < c < len(PART_NAMES))
+        return tuple(name for part, name in enumerate(PART_NAMES) if part and (self.parsing == part).any())
 
     def draw(self, image: Any, panel: bool = True) -> Image:
         """The picture with this answer drawn on it, RGB.
 
         `image` is the picture that was asked about, in any form that the predictor takes. With `panel`, a small picture
-        is enlarged to be readable and a strip below it holds question, caption and legend; without, the result has the
-        size of the picture and only box, skeleton and parts are drawn.
+        is enlarged and a huge one shrunk, and a strip below it holds question, caption and legend; without, the result
+        has the size of the picture and only box, skeleton and parts are drawn.
         """
         from .draw import draw_answer
 
@@ -149,9 +149,11 @@ def _run_lengths(parsing: np.ndarray) -> dict[str, dict[str, Any]]:
     from pycocotools import mask as coco
 
     masks = {}
-    for part in np.unique(parsing):
-        if 0 < part < len(PART_NAMES):
-            code = coco.encode(np.asfortranarray(parsing == part, dtype=np.uint8))
+    columns = np.asfortranarray(parsing)  # COCO runs go down the columns
+    for part, name in enumerate(PART_NAMES):
+        mask = (columns == part).view(np.uint8)
+        if part and mask.any():
+            code = coco.encode(mask)
             size = [int(side) for side in code["size"]]
-            masks[PART_NAMES[part]] = {"size": size, "counts": code["counts"].decode("ascii")}
+            masks[name] = {"size": size, "counts": code["counts"].decode("ascii")}
     return masks

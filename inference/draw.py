@@ -29,9 +29,11 @@ TEXT_COLOUR: Colour = (240, 242, 246)
 FAINT_COLOUR: Colour = (158, 164, 176)
 
 PART_OPACITY = 0.45
-SMALLEST_SIDE = 720
-"""With a panel, the longer side of the picture is enlarged to at least this many pixels, to be readable."""
+SMALLEST_SIDE, LARGEST_SIDE = 720, 4096
+"""With a panel, the longer side of the picture is brought into this range: readable, and not too large to look at."""
 MOST_ENLARGED = 6
+STRIP_PIXELS = 2_000_000
+"""Parts are blended over so many pixels at a time, so that a huge photo needs little more memory than itself."""
 PANEL_WIDTH = 480
 """A panel is at least this wide; a narrower picture stands in its middle."""
 SMOOTH_PIXELS = 4_000_000
@@ -55,16 +57,20 @@ def draw_answer(image: Any, answer: Answer, panel: bool = True) -> Image.Image:
             f"This answer is about a picture of {answer.size[0]} x {answer.size[1]} pixels; the one to draw on has "
             f"{picture.width} x {picture.height}."
         )
-    scale = 1.0
-    if panel:
-        scale = min(max(1.0, SMALLEST_SIDE / max(picture.size)), MOST_ENLARGED)
-    if scale > 1:
-        size = (round(picture.width * scale), round(picture.height * scale))
+    scale = _scale(picture.size) if panel else 1.0
+    if scale != 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     if answer.parsing is not None:
         picture = _paint_parts(picture, answer.parsing)
     picture = _paint_strokes(picture, answer, scale)
     return _add_panel(picture, answer) if panel else picture
+
+
+def _scale(size: tuple[int, int]) -> float:
+    """How much a picture is enlarged or shrunk to be shown."""
+    side = max(size)
+    return min(max(1.0, SMALLEST_SIDE / side), MOST_ENLARGED) if side < LARGEST_SIDE else LARGEST_SIDE / side
 
 
 def _unit(size: tuple[int, int]) -> float:
@@ -75,25 +81,30 @@ def _unit(size: tuple[int, int]) -> float:
 # -- parts ---------------------------------------------------------------------------------------------------
 def _paint_parts(picture: Image.Image, parsing: np.ndarray) -> Image.Image:
     """Tint every part with its colour and trace the borders between parts."""
-    occupied = np.argwhere(parsing > 0)
-    if not len(occupied):
+    rows_used, columns_used = (np.flatnonzero(parsing.any(axis=axis)) for axis in (1, 0))
+    if not len(rows_used):
         return picture
     height, width = parsing.shape
     across, down = picture.width / width, picture.height / height
-    (y1, x1), (y2, x2) = occupied.min(axis=0), occupied.max(axis=0) + 1
-    place = (int(x1 * across), int(y1 * down), int(np.ceil(x2 * across)), int(np.ceil(y2 * down)))
-    size = (place[2] - place[0], place[3] - place[1])
+    y1, x1, y2, x2 = rows_used[0], columns_used[0], rows_used[-1] + 1, columns_used[-1] + 1
+    left, top = int(x1 * across), int(y1 * down)
+    size = (max(1, round(x2 * across) - left), max(1, round(y2 * down) - top))
     crop = Image.fromarray(np.ascontiguousarray(parsing[y1:y2, x1:x2]))
     labels = np.asarray(crop.resize(size, Image.Resampling.NEAREST))
+    border = _borders(labels, max(1, round(0.8 * _unit(picture.size))))
     palette = np.zeros((256, 3), np.float32)
     palette[: len(PART_COLOURS)] = PART_COLOURS
-    pixels = np.asarray(picture.crop(place), dtype=np.float32)
-    opacity = np.where(labels > 0, PART_OPACITY, 0.0).astype(np.float32)[..., None]
-    tinted = pixels * (1 - opacity) + palette[labels] * opacity
-    border = _borders(labels, max(1, round(0.8 * _unit(picture.size))))
-    tinted[border] = 0.35 * tinted[border] + 0.65 * 255
     result = picture.copy()
-    result.paste(Image.fromarray(tinted.round().astype(np.uint8)), place)
+    rows = max(1, STRIP_PIXELS // size[0])
+    for start in range(0, size[1], rows):
+        strip = slice(start, start + rows)
+        part, edge = labels[strip], border[strip]
+        place = (left, top + start, left + size[0], top + start + len(part))
+        pixels = np.asarray(picture.crop(place), dtype=np.float32)
+        opacity = np.where(part > 0, np.float32(PART_OPACITY), np.float32(0))[..., None]
+        tinted = pixels * (1 - opacity) + palette[part] * opacity
+        tinted[edge] = 0.35 * tinted[edge] + 0.65 * 255
+        result.paste(Image.fromarray(tinted.round().astype(np.uint8)), place[:2])
     return result
 
 
@@ -136,7 +147,8 @@ def _paint_strokes(picture: Image.Image, answer: Answer, scale: float) -> Image.
     """Draw region, box with its score, and skeleton."""
     zoom = 2 if picture.width * picture.height <= SMOOTH_PIXELS else 1
     unit = _unit(picture.size)
-    layer = Image.new("RGBA", (picture.width * zoom, picture.height * zoom))
+    result = picture.copy()
+    layer = Image.new("RGBA", (picture.width * 2, picture.height * 2)) if zoom == 2 else result
     pen = _Pen(ImageDraw.Draw(layer), zoom)
     if answer.region is not None:
         _paint_frame(pen, answer.region, scale, REGION_COLOUR, 1.4 * unit, picture.size)
@@ -144,9 +156,9 @@ def _paint_strokes(picture: Image.Image, answer: Answer, scale: float) -> Image.
         _paint_frame(pen, answer.box, scale, BOX_COLOUR, 2.2 * unit, picture.size)
     if answer.keypoints is not None:
         _paint_skeleton(pen, answer.keypoints, scale, unit)
-    result = picture.convert("RGBA")
-    result.alpha_composite(layer.resize(picture.size, Image.Resampling.BOX) if zoom > 1 else layer)
-    result = result.convert("RGB")
+    if zoom == 2:
+        strokes = layer.resize(picture.size, Image.Resampling.BOX)
+        result.paste(strokes.convert("RGB"), mask=strokes.getchannel("A"))
     if answer.box is not None:
         _paint_score(ImageDraw.Draw(result), answer, scale, unit, result.size)
     return result

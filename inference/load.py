@@ -76,6 +76,8 @@ def find_folder(name_or_path: str | Path) -> Path:
     named = CHECKPOINTS / path
     if len(path.parts) == 1 and str(path) != ".." and named.is_dir():
         return named
+    if str(path) == BUNDLED:
+        raise RefHCMError(f"The bundled model is missing ({named}): get a whole copy of RefHCM.")
     raise RefHCMError(
         f"There is no model at {str(path)!r}: give a folder with config.json and model.safetensors, or "
         f"'{BUNDLED}' for the bundled model."
