@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..data.annotation import Box, Question
@@ -18,6 +18,8 @@ MAX_BEAM = 32
 
 def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
     """The wanted tasks in the order of `TASKS`, each once; a string may name several, with commas between."""
+    if not isinstance(tasks, Iterable):
+        raise RefHCMError(f"Tasks are a list of {', '.join(TASKS)}, not {tasks!r}.")
     names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else list(tasks)
     for name in names:
         if name not in TASKS:
@@ -25,6 +27,20 @@ def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
     if not names:
         raise RefHCMError(f"No task was given: ask for one or more of {', '.join(TASKS)}.")
     return tuple(task for task in TASKS if task in names)
+
+
+def check_batch_size(batch_size: int) -> int:
+    """A usable number of questions at a time."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise RefHCMError(f"The batch size must be a whole number of at least 1, not {batch_size!r}.")
+    return batch_size
+
+
+def check_pair(entry: Any) -> tuple[Any, Any]:
+    """One entry of a list of questions: a picture, and words or a region."""
+    if not isinstance(entry, tuple | list) or len(entry) != 2:
+        raise RefHCMError(f"A question is a pair (picture, words or region), not {str(entry)[:80]!r}.")
+    return entry[0], entry[1]
 
 
 def check_beam(beam: int) -> int:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..errors import RefHCMError
 from .answer import Answer
+from .asking import check_batch_size
 
 ANSWER_FIELDS = ("present", "score", "box", "keypoints", "caption")
 MAX_REQUESTS_BYTES = 1 << 30
@@ -141,8 +142,7 @@ def run_requests(
     Part maps go as PNG files into the folder `files` (made when needed), with `draw` annotated pictures too.
     `options` (tasks, beam) are handed to `model.many`. Lines are written as soon as their batch is answered.
     """
-    if batch_size < 1:
-        raise RefHCMError(f"The batch size must be at least 1, not {batch_size}.")
+    batch_size = check_batch_size(batch_size)
     answers, files = Path(answers), Path(files).resolve()
     answers.parent.mkdir(parents=True, exist_ok=True)
     failed = 0

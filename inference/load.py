@@ -60,6 +60,8 @@ def load(
 
 def find_folder(name_or_path: str | Path) -> Path:
     """The model folder that a name or a path stands for."""
+    if not isinstance(name_or_path, str | Path):
+        raise RefHCMError(f"A model is a name or the path of a folder, not {name_or_path!r}.")
     path = Path(name_or_path)
     try:
         if path.is_dir():

@@ -27,7 +27,7 @@ from ..models.label_map_paste import paste_logits
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
 from .answer import Answer
-from .asking import TASKS, check_beam, check_question, check_tasks
+from .asking import TASKS, check_batch_size, check_beam, check_pair, check_question, check_tasks
 
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
@@ -101,7 +101,7 @@ class RefHCMPredictor:
 
         Args:
             image: A file, the bytes of one, a PIL picture or an array [H, W, 3]; see `refhcm.data.images.open_image`.
-            text: Words that point at one person, at most 1,000 characters; or
+            text: Words that point at one person, at most 1,000 characters, of which 80 words are read; or
             region: a box x1, y1, x2, y2 in pixels of the picture, in place of words.
             tasks: What is wanted: any of "box", "keypoints", "parsing", "caption".
             beam: How many answers are followed side by side; 1 is greedy.
@@ -120,8 +120,7 @@ class RefHCMPredictor:
         Returns one answer per question, in order. RefHCMError as soon as one of them cannot be used.
         """
         tasks, beam = check_tasks(tasks), check_beam(beam)
-        if batch_size < 1:
-            raise RefHCMError(f"The batch size must be at least 1, not {batch_size}.")
+        batch_size = check_batch_size(batch_size)
         answers: list[Answer] = []
         for start in range(0, len(questions), batch_size):
             answers += self._answer_batch(questions[start : start + batch_size], tasks, beam)
@@ -143,7 +142,7 @@ class RefHCMPredictor:
         pixels: list[Tensor] = []
         known: dict[object, tuple[int, tuple[int, int]]] = {}
         rows: list[tuple[int, Question]] = []
-        for source, asked in questions:
+        for source, asked in map(check_pair, questions):
             key = os.fspath(source) if isinstance(source, str | os.PathLike) else id(source)
             if key not in known:
                 picture = open_image(source)

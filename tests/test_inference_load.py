@@ -96,7 +96,7 @@ def test_files_of_different_models_are_refused(folder):
         refhcm.load(folder, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["absent", "/absent/folder", "", "..", "x" * 5000, "a\0b"])
+@pytest.mark.parametrize("name", ["absent", "/absent/folder", "", "..", "x" * 5000, "a\0b", None, 7])
 def test_names_that_stand_for_no_model_are_refused(name):
     with pytest.raises((RefHCMError, FileNotFoundError)):
         refhcm.load(name)

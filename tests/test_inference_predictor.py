@@ -116,6 +116,9 @@ def test_odd_sizes_are_answered(tiny_predictor, size):
         ({"region": (900, 0, 950, 5)}, "outside the 90 x 60 picture"),
         ({"text": "man", "tasks": ("box", "pose")}, "Unknown task 'pose': the tasks are box, keypoints"),
         ({"text": "man", "tasks": ()}, "No task"),
+        ({"text": "man", "tasks": None}, "Tasks are a list"),
+        ({"text": "man", "tasks": [1]}, "Unknown task 1"),
+        ({"text": b"man"}, "must be a string"),
         ({"text": "man", "beam": 0}, "beam"),
         ({"text": "man", "beam": 1.5}, "beam"),
     ],
@@ -124,6 +127,15 @@ def test_wrong_questions_are_refused_in_one_sentence(tiny_predictor, photo, ques
     with pytest.raises(RefHCMError, match=sentence) as refusal:
         tiny_predictor(photo, **question)
     assert "\n" not in str(refusal.value)
+
+
+def test_wrong_lists_of_questions_are_refused(tiny_predictor, photo):
+    for questions in (["a.png"], [(photo,)], [(photo, None)], [(photo, 7)], [7]):
+        with pytest.raises(RefHCMError):
+            tiny_predictor.many(questions)
+    with pytest.raises(RefHCMError, match="batch size"):
+        tiny_predictor.many([(photo, WORDS)], batch_size=0)
+    assert tiny_predictor.many([]) == []
 
 
 def test_wrong_pictures_are_refused_in_one_sentence(tiny_predictor, tmp_path):
