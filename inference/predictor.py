@@ -31,6 +31,8 @@ from .asking import TASKS, check_batch_size, check_beam, check_pair, check_quest
 
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
+DESCRIPTION_TOKENS = 64
+"""How much of its own description the model is asked with about a region."""
 
 
 @dataclass
@@ -199,14 +201,17 @@ class RefHCMPredictor:
         The published instructions ask for these by words only, so the model is asked with its own description of
         the region, and the box with which its answer begins is the given one.
         """
-        questions = [
-            Question(row.question.size, text=(row.caption and row.caption.caption) or "person") for row in rows
-        ]
+        questions = [Question(row.question.size, text=self._description(row)) for row in rows]
         prefix = [self._box_bins(row.question) for row in rows]
         readings = self._decode(name, features, rows, questions, beam, prefix)
         for row, reading in zip(rows, readings, strict=True):
             row.place = reading
             row.place.box = row.question.region
+
+    def _description(self, row: _Row) -> str:
+        """The caption of a row, cut to a length that the encoder takes with the instruction around it."""
+        tokens = self.vocabulary.encode_text(row.caption.caption or "") if row.caption else []
+        return self.vocabulary.decode_text(tokens[:DESCRIPTION_TOKENS]).strip() or "person"
 
     def _decode(
         self, name: str, features: Tensor, rows: list[_Row], questions: list[Question], beam: int,
