@@ -25,8 +25,10 @@ from ..tasks import names
 _LIMIT = 1 << 20
 """Bytes; a mix has a few lines."""
 
-LAYOUT_OF = {"rec": "rec", "rkpt": "rkpt", "rpar": "rpar", "rpar_full_mask": "rpar", "rhrc": "rhrc"}
-"""Task -> the published layout that carries it. S1 needs columns of its own."""
+LAYOUT_OF = {
+    "rec": "rec", "rkpt": "rkpt", "rpar": "rpar", "rpar_full_mask": "rpar", "rhrc": "rhrc", "s1": "person",
+}  # fmt: skip
+"""Task -> the layout of the file that a single task is trained on: the published one, where there is one."""
 
 
 @dataclass(frozen=True)

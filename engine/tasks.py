@@ -101,12 +101,14 @@ class ReferringTask(FairseqTask):
             root=self.cfg.image_root or None,
             draft=self.cfg.draft,
         )
+        one_task = stream.one_task and training
+        asked = stream.tasks if one_task else dict.fromkeys(stream.tasks)  # a name said twice is drawn twice as often
         return SampleDataset(
             rows,
-            [self._task(name) for name in stream.tasks],
+            [self._task(name) for name in asked],
             self.network.image_size,
             grouped=stream.grouped,
-            one_task=stream.one_task and training,
+            one_task=one_task,
             augment=Augmentation(self.cfg.flip, self.cfg.zoom, self.cfg.colour) if training else None,
             seed=self.cfg.seed,
             mean=self.network.image_mean,

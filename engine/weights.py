@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 from ..data.vocabulary import Vocabulary
-from ..data.vocabulary_file import PUBLISHED, load_vocabulary
+from ..data.vocabulary_file import PUBLISHED, VOCABULARY_FILE, load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import compare_shapes, load_folder, read_published
 from ..models.refhcm import RefHCM
-
-VOCABULARY_FILE = "vocabulary.json"
 
 
 def find_vocabulary(folder: str) -> Vocabulary:
