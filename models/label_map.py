@@ -142,7 +142,7 @@ class LabelMapConfig:
 def _compact() -> LabelMapConfig:
     return LabelMapConfig(
         height=64, width=48, channels=32, multipliers=(1, 2), blocks=1, attention_levels=(), latent=64,
-        embedding=16, codebook=256, groups=8, fold=4,
+        embedding=16, codebook=512, groups=8, fold=4,
     )  # fmt: skip
 
 

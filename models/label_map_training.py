@@ -31,7 +31,7 @@ from .label_map_data import draw_many, read_bank, read_rows
 from .label_map_files import save_label_map
 
 _START_BATCHES = 16  # of the warm-up, for k-means
-RARITY_POWER = 0.2
+RARITY_POWER = 0.1
 """Class weights are the inverse frequency to this power; 0.5 makes rare classes spill over their outlines."""
 
 
@@ -39,8 +39,8 @@ RARITY_POWER = 0.2
 class Recipe:
     """How to train: `warmup` is the share of steps without codes, `occlude` that of people partly hidden."""
 
-    steps: int = 3000
-    batch: int = 32
+    steps: int = 2400
+    batch: int = 16
     rate: float = 2e-3
     warmup: float = 0.15
     commitment: float = 0.25
