@@ -56,24 +56,22 @@ def evaluate(
         limit: Take only the first so many rows.
     """
     task = predictor.task(task_name)
-    wants_parts = "codes" in task.needs
-    if wants_parts and predictor.label_map is None:
+    label_map = predictor.label_map if "codes" in task.needs else None
+    if "codes" in task.needs and label_map is None:
         raise RefHCMError("The model has no label-map tokenizer, so its part maps cannot be scored.")
-    rows = ReferringDataset(path, kind, parts=wants_parts or kind == "person", scoring=True)
+    rows = ReferringDataset(path, kind, parts=label_map is not None or kind == "person", scoring=True)
     scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name)
     for batch in tqdm(
         _batches(rows, task, predictor, batch_size, limit, workers), desc=task_name, disable=not progress
     ):
         readings = _answer(predictor, task, batch, beam)
-        if wants_parts:
-            assert predictor.label_map is not None
-            _fill_parts(predictor.label_map, readings, batch["annotations"])
-        _add(scorer, result, readings, batch["annotations"])
-        if wants_parts:
+        if label_map is not None:
+            _fill_parts(label_map, readings, batch["annotations"])
             for annotation in batch["annotations"]:
-                ceiling.add(round_trip(predictor.label_map, annotation), annotation.parts)
+                ceiling.add(round_trip(label_map, annotation), annotation.parts)
+        _add(scorer, result, readings, batch["annotations"])
     result.scores = scorer.result()
-    if wants_parts:
+    if label_map is not None:
         result.scores["parsing/oracle_miou"] = ceiling.result().get("miou", float("nan"))
     return result
 
