@@ -34,11 +34,11 @@ def part_map_codes(
 def fill_codes(
     source: str | Path, target: str | Path, tokenizer: LabelMapTokenizer, kind: str = "rpar", batch: int = 64
 ) -> int:
-    """Copy `source` to `target` (it may be the same) with the codes filled in; every other column stays as it is.
+    """Copy `source` to `target` (may be the same) with the codes filled in; other columns stay as they are.
 
-    `kind` is a layout of `data.dataset.LAYOUTS` with codes and part maps. Part maps are looked for beside `source`. The
-    target appears only when it is complete. Returns the number of rows; raises RefHCMError naming file and line
-    for a row without a usable part map or box.
+    `kind` is a layout of `data.dataset.LAYOUTS` with codes and part maps. Part maps are looked for beside
+    `source`. The target appears only when it is complete. Returns the number of rows; raises RefHCMError
+    naming file and line for a row without a usable part map or box.
     """
     source, target = Path(source), Path(target)
     columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}

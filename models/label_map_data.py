@@ -22,18 +22,18 @@ KEPT_SIDE = 192
 """People are kept at this height or width at most: three times what the compact tokenizer sees."""
 _JITTER = 0.03  # of the box's sides
 _KEPT_SHARE = 0.15  # of a person's pixels must stay visible
-COLUMNS_WITHOUT_CODES = {name: column for name, column in LAYOUTS["rpar"].items() if name != "codes"}
 
 
-def read_rows(paths: Sequence[str | Path], limit: int | None = None) -> list[np.ndarray]:
-    """The person of every row of rpar.tsv files (the codes may be missing): uint8 [h, w], cut to the box.
+def read_rows(paths: Sequence[str | Path], limit: int | None = None, kind: str = "rpar") -> list[np.ndarray]:
+    """The person of every row of dataset files (the codes may be missing): uint8 [h, w], cut to the box.
 
-    At most `limit` rows per file, drawn at random. Raises RefHCMError naming file and line for a row without
-    a usable part map or box.
+    `kind` is a layout of `data.dataset.LAYOUTS` with part maps. At most `limit` rows per file, drawn at
+    random. Raises RefHCMError naming file and line for a row without a usable part map or box.
     """
+    columns = {name: column for name, column in LAYOUTS[kind].items() if name != "codes"}
     people = []
     for path in paths:
-        data = ReferringDataset(path, "rpar", columns=COLUMNS_WITHOUT_CODES, parts=True, draft=KEPT_SIDE)
+        data = ReferringDataset(path, kind, columns=columns, parts=True, draft=KEPT_SIDE)
         for row in _some(len(data), limit):
             _, answer, _ = data[row]
             x1, y1, x2, y2 = answer.box

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,8 +27,9 @@ from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
 from .label_map import Codebook, LabelMapConfig, LabelMapTokenizer
 from .label_map_data import draw_many, read_bank, read_rows
-from .label_map_files import save_label_map
+from .label_map_files import load_label_map, save_label_map
 
+_OPTIONS = ("steps", "batch", "rate", "occlude", "seed")
 _START_BATCHES = 16  # of the warm-up, for k-means
 RARITY_POWER = 0.1
 """Class weights are the inverse frequency to this power; 0.5 makes rare classes spill over their outlines."""
@@ -154,23 +154,52 @@ def class_weights(crops: np.ndarray, classes: int) -> Tensor:
 def train(people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe) -> LabelMapTokenizer:
     """A tokenizer trained on person part maps (uint8 [h, w] each, any size); prints its progress."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    size = (config.height, config.width)
-    tokenizer = LabelMapTokenizer(config).train()
-    average = CodebookAverage(tokenizer.quantize)
-    weights = class_weights(draw_many(people, rng, size, recipe.occlude, 500), config.classes)
+    tokenizer = LabelMapTokenizer(config)
     tokenizer.quantize.requires_grad_(False)
+    average = CodebookAverage(tokenizer.quantize)
+
+    def through_codebook(labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        latents = tokenizer.latents(labels)
+        if step >= int(recipe.warmup * recipe.steps):
+            return average.replace(latents)
+        average.watch(latents)
+        return latents, latents.new_zeros(())
+
+    _fit(tokenizer, people, recipe, through_codebook)
+    return tokenizer
+
+
+def refine(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe) -> None:
+    """Train the decoder further, in place. Every part map keeps its codes, so files with codes stay valid."""
+    torch.manual_seed(recipe.seed)
+    for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
+        part.requires_grad_(False)
+
+    def look_up(labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        vectors = tokenizer.quantize.embedding(tokenizer.encode(labels))
+        return vectors.transpose(1, 2).unflatten(2, tokenizer.config.grid), vectors.new_zeros(())
+
+    _fit(tokenizer, people, recipe, look_up)
+
+
+def _fit(
+    tokenizer: LabelMapTokenizer,
+    people: Sequence[np.ndarray],
+    recipe: Recipe,
+    quantized: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+) -> None:
+    """The training loop; `quantized(labels, step)` gives what the decoder sees and the commitment loss."""
+    rng = np.random.default_rng(recipe.seed)
+    size = (tokenizer.config.height, tokenizer.config.width)
+    sample = draw_many(people, rng, size, recipe.occlude, 500)
+    weights = class_weights(sample, tokenizer.config.classes)
     learned = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    tokenizer.train()
     for step in range(recipe.steps):
         labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch)).long()
-        latents = tokenizer.latents(labels)
-        commitment = latents.new_zeros(())
-        if step < int(recipe.warmup * recipe.steps):
-            average.watch(latents)
-        else:
-            latents, commitment = average.replace(latents)
+        latents, commitment = quantized(labels, step)
         loss = reconstruction_loss(tokenizer.reconstruct(latents), labels, weights, recipe.dice)
         optimizer.zero_grad(set_to_none=True)
         (loss + recipe.commitment * commitment).backward()
@@ -179,7 +208,7 @@ def train(people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe) 
         schedule.step()
         if step % max(1, recipe.steps // 20) == 0:
             print(f"step {step:6d}  loss {loss.item():.4f}  commitment {commitment.item():.4f}", flush=True)
-    return tokenizer.eval()
+    tokenizer.eval()
 
 
 @torch.inference_mode()
@@ -209,59 +238,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m refhcm.models.label_map_training", description="Train a label-map tokenizer."
     )
     parser.add_argument("data", nargs="*", help="rpar.tsv files to train on")
+    parser.add_argument("--kind", default="rpar", choices=["rpar", "person"], help="layout of the files")
     parser.add_argument("--bank", help="a bank of cut-out people, instead of or besides the files")
     parser.add_argument(
         "--valid", help="rpar.tsv to measure the round trip on (else the bank's held-out outfits)"
     )
     parser.add_argument("--out", required=True, help="folder to write label_map.json and .safetensors to")
+    parser.add_argument(
+        "--refine", help="folder of a tokenizer whose decoder to train further, codes unchanged"
+    )
     parser.add_argument("--preset", default="compact", help="compact or published")
     parser.add_argument("--codebook", type=int, help="number of codes, instead of the preset's")
     parser.add_argument("--limit", type=int, help="use at most so many people per file or bank")
     parser.add_argument("--threads", type=int, default=2)
-    for name in ("steps", "batch", "rate", "occlude", "seed"):
+    for name in _OPTIONS:
         default = getattr(recipe, name)
         parser.add_argument(f"--{name}", type=type(default), default=default)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    recipe = replace(recipe, **{name: getattr(options, name) for name in _OPTIONS})
     try:
         people, held_out = _gather(options)
-        config = LabelMapConfig.preset(options.preset)
-        if options.codebook:
-            config = replace(config, codebook=options.codebook)
-        recipe = replace(
-            recipe,
-            steps=options.steps,
-            batch=options.batch,
-            rate=options.rate,
-            occlude=options.occlude,
-            seed=options.seed,
-        )
         print(f"{len(people)} people to train on, {len(held_out)} held out")
-        tokenizer = train(people, config, recipe)
-        save_label_map(Path(options.out), tokenizer)
+        if options.refine:
+            tokenizer = load_label_map(options.refine)
+            refine(tokenizer, people, recipe)
+        else:
+            config = LabelMapConfig.preset(options.preset)
+            tokenizer = train(people, replace(config, codebook=options.codebook or config.codebook), recipe)
+        save_label_map(options.out, tokenizer)
     except (RefHCMError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from error
     if held_out:
-        for title, occlude in (("as they are", 0.0), ("partly hidden", 1.0)):
-            rng = np.random.default_rng(0)  # the same crops at every call
-            count = min(1000, 4 * len(held_out))
-            crops = draw_many(held_out, rng, (config.height, config.width), occlude, count)
-            scores = round_trip(tokenizer, crops)
-            print(
-                f"round trip, {title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            )
+        _report(tokenizer, held_out)
+
+
+def _report(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray]) -> None:
+    """Print the round trip of whole people, and of people of whom a part is hidden."""
+    size = (tokenizer.config.height, tokenizer.config.width)
+    for title, occlude in (("as they are", 0.0), ("partly hidden", 1.0)):
+        rng = np.random.default_rng(0)  # the same crops at every call
+        scores = round_trip(tokenizer, draw_many(people, rng, size, occlude, min(1000, 4 * len(people))))
+        print(f"round trip, {title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
 def _gather(options: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not options.data and not options.bank:
         raise RefHCMError("name at least one rpar.tsv file, or a bank with --bank")
-    people = read_rows(options.data, options.limit)
+    people = read_rows(options.data, options.limit, options.kind)
     held_out: list[np.ndarray] = []
     if options.bank:
         more, held_out = read_bank(options.bank, options.limit)
         people += more
     if options.valid:
-        held_out = read_rows([options.valid], options.limit)
+        held_out = read_rows([options.valid], options.limit, options.kind)
     return people, held_out
 
 

@@ -18,6 +18,7 @@ from refhcm.models.label_map_training import (
     Recipe,
     class_weights,
     reconstruction_loss,
+    refine,
     round_trip,
     train,
 )
@@ -68,6 +69,16 @@ def test_training_learns_to_bring_part_maps_through_the_codes():
     before, after = (round_trip(tokenizer, crops) for tokenizer in (untrained, trained))
     assert after["miou"] > 0.7 > 0.3 > before["miou"]
     assert after["codes"] > 4
+
+
+def test_refining_changes_the_decoder_and_no_code():
+    people = [_person(seed) for seed in range(10)]
+    tokenizer = LabelMapTokenizer(TINY).eval()
+    labels = torch.from_numpy(draw_many(people, np.random.default_rng(0), (32, 24), 0.0, 10))
+    codes, logits = tokenizer.encode(labels), tokenizer(labels)
+    refine(tokenizer, people, Recipe(steps=3, batch=2))
+    assert torch.equal(tokenizer.encode(labels), codes)
+    assert not torch.allclose(tokenizer(labels), logits)
 
 
 def test_unused_entries_of_a_codebook_find_work():
@@ -138,9 +149,19 @@ def test_codes_are_filled_into_the_published_layout(rows, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_file_is_never_overwritten_by_itself(rows):
-    with pytest.raises(RefHCMError, match="read and written at once"):
-        fill_codes(rows, rows, LabelMapTokenizer(TINY).eval())
+def test_codes_can_be_filled_in_place(rows, tmp_path):
+    torch.manual_seed(0)
+    tokenizer = LabelMapTokenizer(LabelMapConfig.preset("compact")).eval()
+    assert fill_codes(rows, tmp_path / "other.tsv", tokenizer, batch=3) == 4
+    assert fill_codes(rows, rows, tokenizer, batch=4) == 4
+    assert rows.read_text() == (tmp_path / "other.tsv").read_text()
+
+
+def test_a_row_without_its_part_map_is_named_and_nothing_is_written(rows, tmp_path):
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(RefHCMError, match=r"rpar\.tsv, line 3: .*2\.png"):
+        fill_codes(rows, tmp_path / "other.tsv", LabelMapTokenizer(TINY).eval())
+    assert not (tmp_path / "other.tsv").exists() and not list(tmp_path.glob("*.part"))
 
 
 def test_people_are_read_as_they_fill_their_boxes(rows):
