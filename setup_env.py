@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -71,14 +72,28 @@ def has_gpu() -> bool:
     return tool is not None and works(tool, "-L")
 
 
-def install_torch(requirement: str) -> None:
-    """Install torch and the torchvision that belongs to it.
+def reachable(address: str) -> bool:
+    """True where the address answers within seconds."""
+    try:
+        with urllib.request.urlopen(address, timeout=8):
+            return True
+    except (OSError, ValueError):
+        return False
 
-    The CPU index is named beside the usual one: pip takes its `+cpu` build because a local version sorts
-    after the plain one, and goes on with the usual index where that address cannot be reached.
+
+def install_torch(requirement: str) -> None:
+    """Install torch and the torchvision that belongs to it: the CPU build on Linux without a GPU.
+
+    The CPU index is named beside the usual one: pip prefers its `+cpu` build because a local version sorts after the
+    plain one. (On PyPI, Linux has CUDA builds only; other systems have CPU builds there.)
     """
-    cpu = sys.platform == "linux" and not has_gpu()
-    pip(requirement, "torchvision", *(["--extra-index-url", CPU_INDEX, "--retries", "1"] if cpu else []))
+    options = []
+    if sys.platform == "linux" and not has_gpu():
+        if reachable(CPU_INDEX + "/torch/"):
+            options = ["--extra-index-url", CPU_INDEX]
+        else:
+            print(f"{CPU_INDEX} does not answer: torch comes from the usual index", flush=True)
+    pip(requirement, "torchvision", *options)
 
 
 def digest(requirement: str) -> str:
