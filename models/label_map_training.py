@@ -6,6 +6,14 @@ or from a bank of cut-out people, held out by outfit:
 
     python -m refhcm.models.label_map_training --bank BANK --out checkpoints/compact
 
+The bundled tokenizer is that command with 4,900 cut-outs, and then its decoder alone for longer, with 7,600:
+
+    python -m refhcm.models.label_map_training --bank BANK --refine checkpoints/compact --out FOLDER \\
+        --steps 1200 --rate 1.5e-3
+
+Held-out outfits then keep a mean IoU of 0.800 through the codes (17 classes, 1,000 crops; 0.795 if partly
+hidden).
+
 Cross entropy and Dice on the reconstruction; the codebook follows running means of what it stands for (van
 den Oord et al. 2017, arXiv 1711.00937, appendix A.1), starts from k-means after a warm-up without codes, and
 gives unused entries to vectors that are badly served.
