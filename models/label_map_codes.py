@@ -61,17 +61,20 @@ def _filled(
 ) -> Iterator[list[str]]:
     """The fields of some rows, in file order, codes included."""
     size = tokenizer.config.height, tokenizer.config.width
-    crops = []
-    for row in rows:
-        _, answer, _ = data[row]
-        try:
-            crops.append(crop_part_map(classes_only(answer.parts), answer.box, size))
-        except RefHCMError as error:
-            raise data.file.bad(row, str(error)) from error
-    codes = tokenizer.encode(torch.from_numpy(np.stack(crops)))
-    for row, numbers in zip(rows, codes.tolist(), strict=True):
-        fields = {**data.file[row], "codes": ",".join(map(str, numbers))}
-        yield [fields[name] for name in LAYOUTS[kind]]
+    lines = [data.file[row] for row in rows]
+    crops: dict[tuple[str, str], np.ndarray] = {}  # a person's rows share one map: it is read once
+    for row, fields in zip(rows, lines, strict=True):
+        key = fields["parts"], fields["box"]
+        if key not in crops:
+            _, answer, _ = data[row]
+            try:
+                crops[key] = crop_part_map(classes_only(answer.parts), answer.box, size)
+            except RefHCMError as error:
+                raise data.file.bad(row, str(error)) from error
+    codes = tokenizer.encode(torch.from_numpy(np.stack(list(crops.values()))))
+    written = {key: ",".join(map(str, numbers)) for key, numbers in zip(crops, codes.tolist(), strict=True)}
+    for fields in lines:
+        yield [{**fields, "codes": written[fields["parts"], fields["box"]]}[name] for name in LAYOUTS[kind]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
