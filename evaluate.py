@@ -51,7 +51,9 @@ def main() -> int:
     parser.add_argument("--kind", default="person", help="its layout: rec, rkpt, rpar, rhrc or person")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help=f"any of {', '.join(TASKS)}, rpar")
     parser.add_argument("--scenes", type=int, default=500, help="how many held-out scenes")
-    parser.add_argument("--limit", type=int, help="score only the first so many rows")
+    parser.add_argument(
+        "--limit", type=int, help="score so many rows, spread over the file (default: 2000 of held-out scenes, else all)"
+    )
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", help="cpu, cuda, ...")
@@ -65,7 +67,8 @@ def main() -> int:
         data = Path(given.data) if given.data else held_out(given.scenes)
         results = []
         for task in given.tasks:
-            options = {"beam": given.beam, "batch_size": given.batch_size, "limit": given.limit}
+            limit = given.limit or (None if given.data else 2000)
+            options = {"beam": given.beam, "batch_size": given.batch_size, "limit": limit}
             results.append(evaluate(model, data, given.kind, task, **options))
             show(results[-1])
     except (RefHCMError, OSError, ValueError) as error:

@@ -53,7 +53,7 @@ def evaluate(
     Args:
         path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
         task_name: One of `tasks.names()`.
-        limit: Take only the first so many rows.
+        limit: Take only so many rows, spread evenly over the file.
     """
     task = predictor.task(task_name)
     label_map = predictor.label_map if "codes" in task.needs else None
@@ -81,7 +81,8 @@ def _batches(
 ) -> DataLoader[Batch]:
     config = predictor.model.config
     data = SampleDataset(rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, bad_share=0.0)
-    chosen = torch.utils.data.Subset(data, range(min(len(data), limit or len(data))))
+    count = min(len(data), limit or len(data))
+    chosen = torch.utils.data.Subset(data, [row * len(data) // count for row in range(count)])
     return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
 
 
