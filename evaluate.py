@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help=f"any of {', '.join(TASKS)}, rpar")
     parser.add_argument("--scenes", type=int, default=500, help="how many held-out scenes")
     parser.add_argument(
-        "--limit", type=int, help="score so many rows, spread over the file (default: 2000 of held-out scenes, else all)"
+        "--limit", type=int, help="score so many rows, evenly spread (default: 2000 of held-out scenes, else all)"
     )
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
