@@ -35,6 +35,9 @@ class ModelOptions(FairseqDataclass):
     init_from: str = field(
         default="", metadata={"help": "start from a model folder or a published .pt file (weights only)"}
     )
+    resize_places: bool = field(
+        default=False, metadata={"help": "with --init-from a folder: carry its places over to another picture size"}
+    )
     imagenet: bool = field(
         default=False, metadata={"help": "start the trunk from ImageNet weights (compact only)"}
     )
@@ -82,7 +85,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
         )
         model = cls(config, cfg.autocast)
         if cfg.init_from:
-            load_initial(model, cfg.init_from)
+            load_initial(model, cfg.init_from, cfg.resize_places)
         else:
             if cfg.start_places:
                 start_places(model, vocabulary.bin_span)

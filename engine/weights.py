@@ -9,6 +9,7 @@ from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import PUBLISHED, VOCABULARY_FILE, load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import compare_shapes, load_folder, read_published
+from ..models.initial import resize_places
 from ..models.refhcm import RefHCM
 
 
@@ -43,9 +44,16 @@ def _read_object(path: Path) -> dict[str, object]:
     return content
 
 
-def load_initial(model: RefHCM, source: str) -> None:
-    """Fill `model` with the weights of a model folder or of a published `.pt` file; names and shapes must fit."""
+def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
+    """Fill `model` with the weights of a model folder or of a published `.pt` file; names and shapes must fit.
+
+    With `resize` a folder's places are carried over to the picture size of `model`; published models keep theirs, as
+    their own training does at every size.
+    """
     path = Path(source)
-    state = load_folder(path)[0].state_dict() if path.is_dir() else read_published(path).state
+    initial = load_folder(path)[0] if path.is_dir() else None
+    state = read_published(path).state if initial is None else initial.state_dict()
     compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(path))
     model.load_state_dict(state, strict=False)  # what may be absent repeats other entries
+    if resize and initial is not None:
+        resize_places(model, initial.config.image_size)

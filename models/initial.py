@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..data.vocabulary import Span
 from .refhcm import RefHCM
@@ -40,3 +41,27 @@ def start_places(model: RefHCM, bins: Span) -> None:
     line = fourier_features(((torch.arange(side) + 0.5) / grid), width // 2, grid / 2)
     cells = torch.cat([line[None, :].expand(side, -1, -1), line[:, None].expand(-1, side, -1)], 2)
     model.encoder.embed_image_positions.weight[1:] = CELL_STD * cells.flatten(0, 1)
+
+
+@torch.no_grad()
+def resize_places(model: RefHCM, trained_size: int) -> None:
+    """Carry what was learnt about places at `trained_size` pixels over to the model's `image_size`, in place.
+
+    A cell of the new grid takes the position of the spot it covers in the old one, and the bias of a step between cells
+    is that of the same step across the picture: both are interpolated. Lets a model learn on small pictures first.
+    """
+    config = model.config
+    side, old, new = config.image_bucket_size, trained_size // 16, config.image_size // 16
+    if old == new:
+        return
+    table = model.encoder.embed_image_positions.weight
+    cells = table[1:].view(side, side, -1)[:old, :old].permute(2, 0, 1)[None]
+    resized = F.interpolate(cells, size=(new, new), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    table[1:].view(side, side, -1)[:new, :new] = resized
+    steps = 2 * side - 1
+    scaled = (torch.arange(steps) - (side - 1)) * (old / new) / (side - 1)  # -1 .. 1 spans the table of steps
+    grid = torch.stack(torch.meshgrid(scaled, scaled, indexing="ij")[::-1], -1)[None].to(table)
+    for embedding in model.encoder.image_rel_pos_table_list:
+        bias = embedding.weight[: steps * steps].view(steps, steps, -1).permute(2, 0, 1)[None]
+        moved = F.grid_sample(bias, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        embedding.weight[: steps * steps] = moved[0].permute(1, 2, 0).reshape(steps * steps, -1)
