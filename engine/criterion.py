@@ -10,7 +10,8 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
-from ..criterions.label_smoothed import CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
+from ..criterions.grounding import GroundingLoss
+from ..criterions.label_smoothed import BOX_PLACES, CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
 
 
 @dataclass
@@ -29,6 +30,9 @@ class LossConfig(FairseqDataclass):
     code_weight: float = field(default=1.0, metadata={"help": "weight of part-map codes in the loss"})
     bin_weight: float = field(default=1.0, metadata={"help": "weight of coordinates in the loss"})
     box_weight: float = field(default=1.0, metadata={"help": "weight of the box that answers begin with"})
+    grounding_weight: float = field(
+        default=0.0, metadata={"help": "weight of criterions.grounding, a training aid; 0: off, as published"}
+    )
     drop_worst_ratio: float = field(default=0.0, metadata={"help": "share of the worst tokens to leave out"})
     drop_worst_after: int = field(default=0, metadata={"help": "updates before any token is left out"})
 
@@ -44,18 +48,23 @@ class RefHCMLoss(FairseqCriterion):
         super().__init__(task)
         settings = LossSettings(**{name: cfg[name] for name in LossSettings.__dataclass_fields__})
         self.loss = LabelSmoothedLoss.for_vocabulary(settings, task.vocabulary)
+        self.grounding_weight = cfg.grounding_weight
+        self.grounding = GroundingLoss(task.network.d_model) if cfg.grounding_weight else None
 
     def forward(
         self, model: Any, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Loss sum, sample size (sum of token weights), and what to log. `reduce` is fairseq's and has no effect."""
-        features, _ = model(**sample["net_input"], features_only=True)
+        features, extra = model(**sample["net_input"], features_only=True)
         keep = self.loss.wanted(sample["target"])
         target = sample["target"][keep]
         logits = model.logits(features[keep]).float()
         place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
         losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
+        grounding = self._grounding(extra, sample)
+        if grounding is not None:
+            loss = loss + self.grounding_weight * BOX_PLACES * grounding  # a row's cells weigh like its box's tokens
         log = {
             "loss": loss.detach(),
             "sample_size": size,
@@ -63,9 +72,17 @@ class RefHCMLoss(FairseqCriterion):
             "nsentences": sample["nsentences"],
             **self._by_class(losses),
         }
+        if grounding is not None:
+            log["grounding"] = grounding.detach()
         if not model.training:
             log.update(self._hits(logits, target, losses.kind))
         return loss, size, log
+
+    def _grounding(self, extra: dict[str, Any], sample: dict[str, Any]) -> Tensor | None:
+        if self.grounding is None:
+            return None
+        height, width = (side // 16 for side in sample["net_input"]["patch_images"].shape[2:])
+        return self.grounding(extra["memory"].states, (height, width), sample["annotations"])
 
     def _by_class(self, losses: TokenLosses) -> dict[str, Tensor]:
         """Per class of token: sum of negative log-likelihoods, and how many."""
@@ -92,6 +109,9 @@ class RefHCMLoss(FairseqCriterion):
 
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1) / math.log(2), size, round=3)
+        if any("grounding" in log for log in logging_outputs):
+            rows = total("nsentences")
+            metrics.log_scalar("grounding", total("grounding") / max(rows, 1), rows, round=4)
         counts = {name: total(f"n_{name}") for name in CLASSES}
         tokens = max(sum(counts.values()), 1)
         nll = sum(total(f"nll_{name}") for name in CLASSES)
