@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.vocabulary import BOS, EOS, PAD, UNK, Span
+from ..data.vocabulary import BOS, EOS, PAD, UNK
+from .decoding_math import merge_spans, soft_values, span_ids, without_copies
 from .grammar import Block, Grammar, Spans, State
 
 if TYPE_CHECKING:
     from .decoder import Cache
     from .encoder import Memory
     from .refhcm import RefHCM
-
-SOFT_WINDOW = 0.012
-"""Half width of the window around the best bin over which its expectation is taken, as a fraction of all bins."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class _Search:
         features = self.model.decoder.extend(group.inputs, group.cache)[:, -1]
         group.inputs = group.inputs[:, :0]
         spans, mask = self._legal(group.states, features.device)
-        ids = _ids(spans, features.device)
+        ids = span_ids(spans, features.device)
         logprobs = self._logprobs(self.model.logits(features, spans), mask, ids, group)
         total = (logprobs + group.scores[:, None]).view(len(group.sentences), -1)
         width = logprobs.shape[1]
@@ -168,17 +166,17 @@ class _Search:
         best, index = total.topk(count, dim=1)
         rows = index // width + group.beam * torch.arange(len(group.sentences), device=index.device)[:, None]
         columns = index % width
-        values = _soft_values(logprobs[rows.view(-1)], columns.view(-1), ids, self.grammar.soft).view_as(best)
+        values = soft_values(logprobs[rows.view(-1)], columns.view(-1), ids, self.grammar.soft).view_as(best)
         chosen = logprobs[rows, columns]
         self._select(group, best, rows, ids[columns], values, chosen)
 
     def _legal(self, states: list[State | None], device: torch.device) -> tuple[Spans, Tensor | None]:
         """The union of what the rows may say, and a mask [rows, union] of what each may not (None: no difference)."""
         each = [self.grammar.legal(state) if state is not None else () for state in states]
-        union = _merge([span for spans in set(each) for span in spans])
+        union = merge_spans([span for spans in set(each) for span in spans])
         if all(spans == union for spans in each):
             return union, None
-        ids = _ids(union, device)
+        ids = span_ids(union, device)
         most = max(len(spans) for spans in each)
         bounds = torch.tensor([[*spans, *[(0, 0)] * (most - len(spans))] for spans in each], device=device)
         legal = torch.zeros(len(states), len(ids), dtype=torch.bool, device=device)
@@ -245,7 +243,7 @@ class _Search:
         if not keep:
             return
         picked = [[column[entry][k] for entry, k in keep] for column in lists]
-        scores = torch.tensor(_without_copies(keep, picked[0]), device=best.device)
+        scores = torch.tensor(without_copies(keep, picked[0]), device=best.device)
         self._take(group, picked[1], picked[2], picked[3], picked[4], scores)
 
     def _ends(self, state: State | None, token: int, score: float) -> bool:
@@ -341,9 +339,9 @@ class _Search:
     def _read_block(self, group: _Group, block: Block, logits: Tensor) -> None:
         """Append the best token of each position (logits [rows, positions, union]) to the rows of the group."""
         logprobs = logits.float().log_softmax(-1)
-        ids = _ids(block.spans, logits.device)
+        ids = span_ids(block.spans, logits.device)
         best, columns = logprobs.max(-1)
-        soft = _soft_values(logprobs.flatten(0, 1), columns.flatten(), ids, self.grammar.soft).view_as(best)
+        soft = soft_values(logprobs.flatten(0, 1), columns.flatten(), ids, self.grammar.soft).view_as(best)
         lists = zip(ids[columns].tolist(), soft.tolist(), best.tolist(), strict=True)
         for row, (tokens, values, scores) in enumerate(lists):
             for token, value, logprob in zip(tokens, values, scores, strict=True):
@@ -361,46 +359,3 @@ class _Search:
             Hypothesis([n.token for n in nodes], [n.value for n in nodes], logprobs, normalised)
         )
         group.ended[sentence] = group.ended.get(sentence, 0) + 1
-
-
-# -- small pieces ----------------------------------------------------------------------------------------------------
-def _merge(spans: list[Span]) -> Spans:
-    """The union of ranges as ascending, disjoint ranges."""
-    merged: list[Span] = []
-    for start, stop in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
-        else:
-            merged.append((start, stop))
-    return tuple(merged)
-
-
-def _ids(spans: Spans, device: torch.device) -> Tensor:
-    """Token id of each column of logits computed over `spans`."""
-    return torch.cat([torch.arange(start, stop, device=device) for start, stop in spans])
-
-
-def _without_copies(keep: list[tuple[int, int]], scores: list[float]) -> list[float]:
-    """Scores with -inf for candidates that stand twice, only to fill a beam."""
-    seen: set[tuple[int, int]] = set()
-    return [-inf if place in seen or seen.add(place) else score for place, score in zip(keep, scores, strict=True)]
-
-
-def _soft_values(logprobs: Tensor, columns: Tensor, ids: Tensor, soft: Span | None) -> Tensor:
-    """The chosen tokens as numbers: the expectation over the neighbouring bins for a bin, else the id.
-
-    logprobs [n, union], columns [n]. The window keeps a second, distant mode from pulling the value between the two.
-    """
-    values = ids[columns].double()
-    if soft is None:
-        return values
-    half = max(1, round(SOFT_WINDOW * (soft[1] - soft[0])))
-    window = columns[:, None] + torch.arange(-half, half + 1, device=ids.device)
-    inside = (window >= 0) & (window < len(ids))
-    window = window.clamp(0, len(ids) - 1)
-    near = ids[window]
-    inside &= (near >= soft[0]) & (near < soft[1]) & ((near - ids[columns][:, None]).abs() <= half)
-    weights = logprobs.gather(1, window).double().exp() * inside
-    mean = (weights * near).sum(1) / weights.sum(1).clamp_min(1e-30)
-    is_bin = (ids[columns] >= soft[0]) & (ids[columns] < soft[1])
-    return torch.where(is_bin & (weights.sum(1) > 0), mean, values)
