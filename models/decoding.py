@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.vocabulary import BOS, EOS, PAD, UNK
+from ..errors import RefHCMError
 from .decoding_math import merge_spans, soft_values, span_ids, without_copies
 from .grammar import Block, Grammar, Spans, State
 
@@ -77,7 +78,10 @@ def _unroll(node: _Node | None) -> list[_Node]:
 
 @dataclass
 class _Group:
-    """Rows that are decoded in lockstep: `beam` rows for each entry of `sentences`."""
+    """Rows that are decoded in lockstep: `beam` rows for each entry of `sentences`.
+
+    Behind a block a sentence has an entry for each of its rows, all with a beam of one.
+    """
 
     cache: Cache
     sentences: list[int]
@@ -88,7 +92,16 @@ class _Group:
     scores: Tensor  # [rows]
     inputs: Tensor  # [rows, n]: tokens that the decoder has not seen yet
     step: int = 0
-    ended: dict[int, int] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    """How many hypotheses of each entry have ended."""
+
+    def __post_init__(self) -> None:
+        self.ended = self.ended or [0] * len(self.sentences)
+
+    def keep(self, entries: list[int]) -> None:
+        """Forget the sentences of all other entries; their rows are the caller's to take out."""
+        self.sentences = [self.sentences[e] for e in entries]
+        self.ended = [self.ended[e] for e in entries]
 
 
 @torch.inference_mode()
@@ -97,7 +110,8 @@ def generate(
 ) -> list[list[Hypothesis]]:
     """Decode one answer per row of `memory`.
 
-    Returns, for each row, up to `beam` hypotheses, best first; at least one. ValueError when beam < 1.
+    Returns, for each row, up to `beam` hypotheses, best first; at least one. ValueError when beam < 1, RefHCMError when
+    no answer is possible: a prefix against the grammar, or logits that are not finite.
     """
     if beam < 1:
         raise ValueError(f"The beam must be at least 1, not {beam}.")
@@ -136,6 +150,11 @@ class _Search:
             group = self.queue.pop()
             while group.sentences:
                 self._forced(group) or self._step(group)
+        if not all(self.results.values()):
+            raise RefHCMError(
+                "No answer has a probability: a forced beginning breaks the grammar, or the model computes numbers "
+                "that are not finite; load it with dtype='float32', and if that does not help its weights are damaged."
+            )
         return [sorted(self.results[s], key=lambda h: -h.score)[:beam] for s in range(count)]
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -224,22 +243,23 @@ class _Search:
         beam = group.beam
         keep: list[tuple[int, int]] = []  # (entry of the group, candidate) of the rows that go on
         lists = [t.tolist() for t in (best, rows, tokens, values, chosen)]
-        sentences = []
+        going = []
         for entry, sentence in enumerate(group.sentences):
             score, row, token, value, logprob = (column[entry] for column in lists)
             ends = [self._ends(group.states[r], t, s) for r, t, s in zip(row, token, score, strict=True)]
             for k in range(min(beam, len(token))):
-                if ends[k] and score[k] > -inf and group.ended.get(sentence, 0) < beam:
+                if ends[k] and score[k] > -inf and group.ended[entry] < beam:
                     node = _Node(group.nodes[row[k]], token[k], value[k], logprob[k])
-                    self._close(group, sentence, node, score[k], group.step + 1)
+                    self._close(sentence, node, score[k], group.step + 1)
+                    group.ended[entry] += 1
             alive = [k for k in range(len(token)) if not ends[k]][:beam]
             over = self.settings.max_length is not None and group.step >= self.settings.max_length
-            if group.ended.get(sentence, 0) >= beam or over or all(score[k] == -inf for k in alive):
+            if group.ended[entry] >= beam or over or all(score[k] == -inf for k in alive):
                 continue
-            sentences.append(sentence)
+            going.append(entry)
             alive += [alive[-1]] * (beam - len(alive)) if len(alive) < beam else []
             keep += [(entry, k) for k in alive]
-        group.sentences = sentences
+        group.keep(going)
         if not keep:
             return
         picked = [[column[entry][k] for entry, k in keep] for column in lists]
@@ -298,7 +318,7 @@ class _Search:
             step=group.step,
         )
         if everybody:
-            group.sentences = []
+            group.keep([])
         else:
             for row in due:
                 group.states[row] = None
@@ -312,7 +332,7 @@ class _Search:
         live = [e for e in range(len(group.sentences)) if any(group.states[e * beam : (e + 1) * beam])]
         rows = [e * beam + b for e in live for b in range(beam)]
         index = torch.tensor(rows, device=group.scores.device)
-        group.sentences = [group.sentences[e] for e in live]
+        group.keep(live)
         group.nodes = [group.nodes[r] for r in rows]
         group.states = [group.states[r] for r in rows]
         group.cache.take(index)
@@ -332,7 +352,7 @@ class _Search:
         group.step += len(block.queries)
         if self.grammar.done(group.states[0]):
             for row, sentence in enumerate(group.sentences):
-                self._close(group, sentence, group.nodes[row], float(group.scores[row]), group.step)
+                self._close(sentence, group.nodes[row], float(group.scores[row]), group.step)
             return
         self.queue.append(group)
 
@@ -348,7 +368,7 @@ class _Search:
                 group.nodes[row] = _Node(group.nodes[row], token, value, logprob)
         group.scores = group.scores + best.sum(-1)
 
-    def _close(self, group: _Group, sentence: int, node: _Node | None, score: float, length: int) -> None:
+    def _close(self, sentence: int, node: _Node | None, score: float, length: int) -> None:
         """File a finished hypothesis."""
         nodes = _unroll(node)
         logprobs = [n.logprob for n in nodes]
@@ -358,4 +378,3 @@ class _Search:
         self.results[sentence].append(
             Hypothesis([n.token for n in nodes], [n.value for n in nodes], logprobs, normalised)
         )
-        group.ended[sentence] = group.ended.get(sentence, 0) + 1

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from refhcm.data.vocabulary import EOS, PAD
+from refhcm.errors import RefHCMError
 from refhcm.models.decoding import Settings, generate
 from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, OpenGrammar, RepeatRule
-from refhcm.tests.golden_data import golden_batch, golden_json, golden_model
+from refhcm.tests.golden_data import golden_batch, golden_batches, golden_json, golden_model
 
+SOME, OTHER = (golden_batches() * 2)[:2]  # "a" and "b" in the folder that comes with the code
 CASES = {case["name"]: case for case in golden_json("model/decodes")["cases"]}
 
 
@@ -93,7 +95,7 @@ GRAMMARS = dict(grammars())
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_batched_equals_single(name, beam):
-    state, grammar, model = memory("b"), GRAMMARS[name], golden_model()
+    state, grammar, model = memory(OTHER), GRAMMARS[name], golden_model()
     together = generate(model, state, grammar, beam)
     for row, hypotheses in enumerate(together):
         alone = generate(model, state.select(torch.tensor([row])), grammar, beam)[0]
@@ -106,8 +108,8 @@ def test_batched_equals_single(name, beam):
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_greedy_equals_teacher_forcing(name):
     """Each token is the best legal one after the tokens before it, computed without any cache."""
-    model, grammar, data = golden_model(), GRAMMARS[name], golden_batch("b")
-    state = memory("b")
+    model, grammar, data = golden_model(), GRAMMARS[name], golden_batch(OTHER)
+    state = memory(OTHER)
     for row, (best,) in enumerate(generate(model, state, grammar)):
         inputs, wanted, blocks = replay(grammar, best.tokens)
         with torch.inference_mode():
@@ -145,7 +147,7 @@ def replay(grammar, tokens):
 def test_values_lie_near_their_bins():
     config = golden_json("model/config")
     half = round(0.012 * config["num_bins"])
-    for (best,) in generate(golden_model(), memory("a"), GRAMMARS["box"]):
+    for (best,) in generate(golden_model(), memory(SOME), GRAMMARS["box"]):
         assert all(abs(v - t) <= half for v, t in zip(best.values, best.tokens, strict=True))
         assert best.values != [float(t) for t in best.tokens]
         assert 0 < best.confidence() <= 1
@@ -153,10 +155,27 @@ def test_values_lie_near_their_bins():
 
 def test_a_beam_below_one_is_refused():
     with pytest.raises(ValueError, match="beam"):
-        generate(golden_model(), memory("a"), GRAMMARS["box"], beam=0)
+        generate(golden_model(), memory(SOME), GRAMMARS["box"], beam=0)
+
+
+def test_no_possible_answer_is_said_in_one_sentence():
+    bins = GRAMMARS["box"].soft
+    turned_round = torch.tensor([[bins[0] + 9, bins[0] + 9, bins[0] + 5]]).expand(len(memory(SOME).states), -1)
+    with pytest.raises(RefHCMError, match="forced beginning"):
+        generate(golden_model(), memory(SOME), GRAMMARS["box"], settings=Settings(prefix=turned_round))
 
 
 def test_pad_is_never_said():
     grammar = OpenGrammar(((0, 5000),), 30)
-    for hypotheses in generate(golden_model(), memory("a"), grammar, 2, Settings(max_length=20)):
+    for hypotheses in generate(golden_model(), memory(SOME), grammar, 2, Settings(max_length=20)):
         assert all(PAD not in h.tokens for h in hypotheses)
+
+
+def test_every_row_of_a_beam_that_comes_to_a_block_is_followed_to_its_end():
+    """A block splits a beam into rows that go on by themselves; one that ends early must not end the others."""
+    config = golden_json("model/config")
+    words = RepeatRule(((4, 60),), 0, 4)
+    grammar = Grammar([*GRAMMARS["block"].rules, words], (config["bin_0"], config["vocab_size"]))
+    for hypotheses in generate(golden_model(), memory(OTHER), grammar, beam=3):
+        assert len(hypotheses) == 3
+        assert len({tuple(h.tokens[:4]) for h in hypotheses}) == 3
