@@ -30,7 +30,7 @@ class Block:
     """A stretch of the answer whose tokens are decoded in one pass over query tokens that see each other.
 
     The token `begin` comes before it, as an ordinary token; `end` is fed behind it where the answer goes on. With
-    `end_seen` the queries see `end` too: the published decoder does so, its training does not.
+    `end_seen` the queries see `end` too: the published decoder does so, its training does not; such a block comes last.
     """
 
     begin: int
@@ -187,6 +187,8 @@ class Grammar:
     def __init__(self, rules: Sequence[Rule | BlockRule], soft: Span | None = None) -> None:
         if not rules:
             raise ValueError("A grammar needs at least one rule.")
+        if any(isinstance(rule, BlockRule) and rule.block.end_seen for rule in rules[:-1]):
+            raise ValueError("A block that sees its end mark must come last: the mark would be fed twice.")
         self.rules = tuple(rules)
         self.soft = soft
 

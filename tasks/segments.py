@@ -75,7 +75,10 @@ class BoxSegment:
         return BoxRule(self.vocabulary.bin_span)
 
     def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
-        x1, y1, x2, y2 = self.vocabulary.dequantize(hypothesis.values[position : position + 4])
+        chosen, sides = slice(position, position + 4), self.vocabulary.dequantize
+        x1, y1, x2, y2 = sides(hypothesis.values[chosen])
+        if x2 <= x1 or y2 <= y1:  # expectations of a very small box may cross; its tokens, by the grammar, do not
+            x1, y1, x2, y2 = sides(hypothesis.tokens[chosen])
         width, height = size
         reading.box = (float(x1 * width), float(y1 * height), float(x2 * width), float(y2 * height))
         reading.box_score = hypothesis.confidence(position, position + 4)
@@ -89,7 +92,7 @@ class BoxSegment:
 
 
 class KeypointsSegment:
-    """The visible keypoints in COCO order, each as its name and two bins (x, y); the others are left out."""
+    """The labelled keypoints in COCO order, each as its name and two bins (x, y); the others are left out."""
 
     name = "keypoints"
 

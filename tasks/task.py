@@ -46,7 +46,7 @@ class Reading:
 
 
 class Task:
-    """A chain of segments behind an instruction. Subclasses give `name`, `needs`, `wording` and `segments`."""
+    """A chain of segments behind an instruction. Subclasses give `name`, `needs`, `prompt` and their segments."""
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]

@@ -2,14 +2,16 @@
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refhcm import tasks
-from refhcm.data.vocabulary import EOS, Vocabulary
+from refhcm.data.annotation import Annotation
+from refhcm.data.vocabulary import EOS, PAD, Vocabulary
 from refhcm.models.decoding import Hypothesis
-from refhcm.models.grammar import BoxRule, KeypointsRule, OpenGrammar, RepeatRule
+from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, OpenGrammar, RepeatRule
 
 
 class Letters:
@@ -68,6 +70,55 @@ def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height):
         assert len(reading.codes) == 48 and all(0 <= c < 32 for c in reading.codes)
     if "captions" in task.needs:
         assert isinstance(reading.caption, str)
+
+
+@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("hidden", [(), (0, 5), tuple(range(17))])
+def test_training_teaches_what_the_grammar_allows(name, hidden):
+    points = np.column_stack([np.linspace(12, 38, 17), np.linspace(70, 12, 17), np.full(17, 2)])
+    points[list(hidden)] = 0
+    truth = Annotation((50, 80), (10, 10, 40, 75), points, tuple(i % 32 for i in range(48)), captions=("a man",))
+    task = tasks.build(name, VOCABULARY)
+    target, grammar = task.target(truth), task.grammar()
+    state, blocks, position = grammar.start(), [], 0
+    while not grammar.done(state):
+        block = grammar.block(state)
+        if block:
+            position += 1  # where the mark is fed nothing is wanted
+            last = position + len(block.queries) - 1
+            blocks.append((position, last))
+            assert target.inputs[position : last + 2] == [*block.queries, block.end]
+            assert all(any(a <= t < b for a, b in block.spans) for t in target.outputs[position : last + 1])
+            state, position = grammar.after_block(state), last + 1
+            continue
+        token = target.outputs[position]
+        state = grammar.advance(state, token)  # raises where a token is not legal
+        if not grammar.done(state):
+            assert target.inputs[position + 1] == token
+            position += 1
+    assert target.blocks == blocks and target.outputs[-1] == EOS
+    said = [t for t in target.outputs[:-1] if t != PAD]
+    reading = task.read(Hypothesis(said, [float(t) for t in said], [-0.1] * len(said), -1.0), truth.size)
+    if "keypoints" in task.needs:
+        assert np.abs(reading.keypoints[:, :2] - points[:, :2]).max() < 1.1
+        assert ((reading.keypoints[:, 2] == 0) == (points[:, 2] == 0)).all()
+    if "codes" in task.needs:
+        assert reading.codes == truth.codes
+
+
+def test_expectations_that_cross_do_not_turn_a_box_around():
+    first = VOCABULARY.bin_start
+    tokens = [first + b for b in (10, 20, 11, 30)]
+    values = [first + 12.5, first + 20.25, first + 8.5, first + 30.0]
+    x1, y1, x2, y2 = tasks.build("rec", VOCABULARY).read(Hypothesis(tokens, values, [-0.1] * 4, -1.0), (49, 49)).box
+    assert (x1, y1, x2, y2) == pytest.approx((10, 20, 11, 30))
+
+
+def test_a_block_that_sees_its_end_comes_last():
+    block = BlockRule(Block(0, (1, 2), 3, ((4, 9),), end_seen=True))
+    with pytest.raises(ValueError, match="come last"):
+        Grammar([block, RepeatRule(((4, 9),), 1, 1)])
+    assert Grammar([RepeatRule(((4, 9),), 1, 1), block]).longest == 7
 
 
 @pytest.mark.parametrize("name", tasks.names())
