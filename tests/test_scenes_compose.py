@@ -13,7 +13,7 @@ from refhcm.data.scenes.compose import MIN_HEIGHT, MIN_VISIBLE, Scene, ScenePers
 from refhcm.data.scenes.facts import SceneFacts
 from refhcm.data.scenes.people2d import DrawnPeople
 from refhcm.data.scenes.splits import SPLITS, background_split, outfit_split, photo_split, scene_rng
-from refhcm.data.scenes.words import describe
+from refhcm.data.scenes.words import _Writer, describe
 
 
 def make(split: str, index: int) -> Scene:
@@ -241,6 +241,13 @@ def test_ranks_must_hold_however_a_reader_counts():
     # Second among the men, third among all: two readers would point at two people.
     assert not facts.singles_out(2, [("noun", "man"), ("place", "second from left")])
     assert facts.singles_out(0, [("noun", "man"), ("place", "far left")])
+
+
+def test_ranks_and_one_take_no_indefinite_article():
+    writer = _Writer(np.random.default_rng(0))
+    for phrase in ("one in red", "left man", "far right one", "middle woman"):
+        assert {writer.article(phrase) for _ in range(60)} == {phrase, f"the {phrase}"}
+    assert "an older man" in {writer.article("older man") for _ in range(60)}
 
 
 def test_a_plain_caption():

@@ -71,6 +71,8 @@ _SIDES = {
     "left of": ("to the left of", "left of"),
     "right of": ("to the right of", "right of"),
 }
+_DEFINITE = ("one", "left", "right", "far", "middle")
+"""Phrases that begin so go with "the" or with nothing."""
 _TRIES = 60
 _ARTICLE = re.compile(r"^(the|an?) ")
 
@@ -176,11 +178,11 @@ class _Writer:
         return self.phrase(terms)
 
     def article(self, phrase: str) -> str:
-        """ "the ...", mostly."""
+        """ "the ...", mostly; nobody says "a one in red" or "a far left man"."""
         draw = self.rng.random()
         if draw < 0.6:
             return f"the {phrase}"
-        if draw < 0.85:
+        if draw < 0.85 or phrase.split()[0] in _DEFINITE:
             return phrase
         return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
