@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..transforms import FLIPPED_KEYPOINTS, FLIPPED_PARTS
 from .cutout import Cutout
 
 SIZES = (
@@ -24,20 +25,18 @@ SIZES = (
 CLOSE_UP_SHARE = 0.28
 HEADS_IN_FRAME = 0.9
 """Share of the scenes whose camera keeps all heads (not raised hands) in the picture."""
-_MIRROR_KEYPOINTS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-_MIRROR_PARTS = np.array([*range(14), 15, 14, 17, 16, 19, 18], np.uint8)
 _MIRROR_VIEW = {"left side": "right side", "right side": "left side"}
 
 
 def mirrored(cutout: Cutout) -> Cutout:
     """The person as seen in a mirror: left and right change places in keypoints, part classes and view."""
-    keypoints = cutout.keypoints[_MIRROR_KEYPOINTS].copy()
+    keypoints = cutout.keypoints[list(FLIPPED_KEYPOINTS)].copy()
     present = keypoints[:, 2] > 0
     keypoints[present, 0] = cutout.image.shape[1] - keypoints[present, 0]
     view = cutout.attributes.get("view", "")
     return Cutout(
         np.ascontiguousarray(cutout.image[:, ::-1]),
-        _MIRROR_PARTS[cutout.parts[:, ::-1]],
+        FLIPPED_PARTS[cutout.parts[:, ::-1]],
         keypoints,
         {**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)},
         cutout.height_m,
