@@ -94,7 +94,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("trunk_blocks", "image_mean", "image_std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), list):  # JSON has no tuples; what is neither is refused below
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_types()
         self._check_values()
 
@@ -172,11 +173,11 @@ class ModelConfig:
             value, kind = getattr(self, field.name), field.type
             good = {
                 "int": isinstance(value, int) and not isinstance(value, bool),
-                "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+                "float": _is_number(value),
                 "bool": isinstance(value, bool),
                 "str": isinstance(value, str),
                 "tuple[int, ...]": isinstance(value, tuple) and all(type(item) is int for item in value),
-                "tuple[float, ...]": isinstance(value, tuple) and all(type(i) in (int, float) for i in value),
+                "tuple[float, ...]": isinstance(value, tuple) and all(map(_is_number, value)),
             }[str(kind)]
             if not good:
                 raise RefHCMError(f"The model config's {field.name} must be {kind}, not {value!r}.")
@@ -222,6 +223,11 @@ class ModelConfig:
                 f"image_size {self.image_size} is too large: {self.image_bucket_size} cells of 16 pixels "
                 "have positions in each direction, no more."
             )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that fits into float32; JSON as Python reads it knows NaN and Infinity too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e38
 
 
 _FIXED_SWITCHES: dict[str, Any] = {
@@ -272,6 +278,7 @@ _PUBLISHED_NAMES: dict[str, tuple[str, ...]] = {
     "decoder_drop_path_rate": ("decoder_drop_path",),
     "resnet_drop_path_rate": ("trunk_drop_path",),
     "freeze_resnet": ("freeze_trunk_norm",),
+    "batch_norm_eps": ("trunk_norm_eps",),
 }
 """Published argument -> our fields; later rows win, so an own decoder size replaces the encoder's."""
 
