@@ -34,8 +34,8 @@ class PublishedCheckpoint:
     """What of a published file is needed to answer or to train on.
 
     state: the weights in published names, without index tables, classification heads and repeated token
-    matrices; `RefHCM.load_state_dict` takes it. args: the run's arguments as saved. config: the network that
-    fits both.
+    matrices; `RefHCM.load_state_dict` takes it. args: the run's arguments as saved, as far as they are plain
+    values. config: the network that fits both.
     """
 
     state: dict[str, Tensor]
@@ -100,10 +100,8 @@ def config_of(state: Mapping[str, Tensor], args: Mapping[str, Any], where: str) 
             )
     blocks = args.get("resnet_blocks") or RESNET_BLOCKS.get(str(args.get("resnet_type")))
     shown = sizes["trunk_blocks"] or RESNET_BLOCKS[sizes["trunk"]]
-    if blocks is not None and tuple(blocks) != shown:
-        raise RefHCMError(
-            f"{where}: its weights hold {shown} bottlenecks, its arguments call for {tuple(blocks)}."
-        )
+    if blocks is not None and (not isinstance(blocks, list | tuple) or tuple(blocks) != shown):
+        raise RefHCMError(f"{where}: its weights hold {shown} bottlenecks, its arguments call for {blocks!r}.")
     return ModelConfig.from_published_args(args, **sizes)
 
 
@@ -154,9 +152,15 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     """The model's arguments: `cfg["model"]` in newer files, `args` in older ones; empty if there are none."""
     cfg = content.get("cfg")
     bag = cfg.get("model") if isinstance(cfg, Mapping) else content.get("args")
-    if isinstance(bag, Namespace):
-        return vars(bag)
-    return dict(bag) if isinstance(bag, Mapping) else {}
+    values = vars(bag) if isinstance(bag, Namespace) else bag if isinstance(bag, Mapping) else {}
+    return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it can be compared and printed without surprises: a tensor among the arguments could not."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _averaged(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
@@ -189,6 +193,9 @@ def _untie(state: dict[str, Tensor], path: str | Path) -> None:
 
 def _drop_tables(state: dict[str, Tensor], config: ModelConfig, path: str | Path) -> None:
     """Take the index tables out, after comparing them with those that the sizes call for."""
+    for size, most in _MOST.items():
+        if getattr(config, size) > most:  # its tables have the square of this, and would fill the memory
+            raise RefHCMError(f"{path} has {size}={getattr(config, size)}, above {most}; no published model has.")
     for name, table in published_tables(config).items():
         found = state.pop(name, None)
         # The published code replaces image_position_idx when it loads, whatever the file holds.
@@ -199,6 +206,9 @@ def _drop_tables(state: dict[str, Tensor], config: ModelConfig, path: str | Path
         ):
             raise RefHCMError(f"{path}: {name} is not the table that the model's sizes call for.")
 
+
+_MOST = {"max_source_positions": 4096, "max_target_positions": 4096, "image_bucket_size": 64}
+"""Four times the positions of the published models, and half as many cells again each way."""
 
 _CHECKED = {
     "d_model": "encoder_embed_dim",

@@ -276,7 +276,12 @@ def test_a_cut_file_is_refused(published, tmp_path, legacy):
         (lambda c: c["model"].pop("encoder.layers.0.fc1.weight"), r"lacks encoder\.layers\.0\.fc1"),
         (lambda c: setattr(c["cfg"]["model"], "encoder_layers", 12), "encoder_layers=1"),
         (lambda c: setattr(c["cfg"]["model"], "resnet_type", "resnet152"), "bottlenecks"),
+        (lambda c: setattr(c["cfg"]["model"], "resnet_blocks", 3), "bottlenecks"),
         (lambda c: setattr(c["cfg"]["model"], "scale_heads", False), "scale_heads=False"),
+        (
+            lambda c: c["model"].update({"encoder.embed_positions.weight": torch.zeros(5000, 32)}),
+            "max_source_positions=4998",
+        ),
         (lambda c: c["model"]["encoder.token_rp_bucket"].add_(1), "token_rp_bucket"),
         (lambda c: c["model"].update({"encoder.fc": [1]}), "no tensor"),
         (
@@ -290,6 +295,14 @@ def test_a_file_of_another_model_is_refused(published, tmp_path, change, message
     torch.save(published, tmp_path / "other.pt")
     with pytest.raises(RefHCMError, match=message):
         read_published(tmp_path / "other.pt")
+
+
+def test_arguments_that_are_no_plain_values_are_left_out(published, tmp_path):
+    published["cfg"]["model"].encoder_layers = torch.ones(2)
+    published["cfg"]["model"].resnet_blocks = [torch.ones(2)]
+    torch.save(published, tmp_path / "odd.pt")
+    read = read_published(tmp_path / "odd.pt")
+    assert read.config.encoder_layers == 1 and "encoder_layers" not in read.args and "resnet_blocks" not in read.args
 
 
 def test_unknown_entries_stop_a_conversion(published, tmp_path):
