@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import RefHCMError
+from .annotation import CODE_GRID
 from .text import PublishedBpe, SentencePieceText
 from .vocabulary import Vocabulary
 
@@ -39,7 +40,12 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
         text = PublishedBpe(folder)
     else:
         raise RefHCMError(f"The vocabulary of {folder} is of kind {kind!r}; known kinds: sentencepiece, gpt2.")
-    return Vocabulary(text, **numbers)  # type: ignore[arg-type]
+    try:
+        vocabulary = Vocabulary(text, **numbers)  # type: ignore[arg-type]
+        vocabulary.parts_queries(CODE_GRID[0] * CODE_GRID[1])
+    except ValueError as error:
+        raise RefHCMError(f"The vocabulary section of {folder} does not fit together: {error}") from error
+    return vocabulary
 
 
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..data.annotation import CODE_GRID, PART_NAMES
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import load_folder
@@ -47,6 +48,11 @@ def load(
             "the files are of different models."
         )
     label_map = load_label_map(folder).to(where) if (folder / CONFIG_NAME).is_file() else None
+    if label_map is not None and (label_map.config.grid, label_map.config.classes) != (CODE_GRID, len(PART_NAMES)):
+        raise RefHCMError(
+            f"{folder}: the label-map tokenizer writes {label_map.config.classes} classes in a grid of "
+            f"{label_map.config.grid} codes; {len(PART_NAMES)} classes in {CODE_GRID} are wanted."
+        )
     if label_map is not None and label_map.config.codebook < vocabulary.label_codes:
         raise RefHCMError(
             f"{folder}: the vocabulary has {vocabulary.label_codes} part codes, the label-map tokenizer "
@@ -96,6 +102,10 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise RefHCMError(f"There is no device {str(device)!r}: use 'cpu', 'cuda' or 'cuda:0'.") from error
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise RefHCMError(f"Device {device} was asked for, but torch sees no such device here: use 'cpu'.")
+    try:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # a kind that this torch was not built for
+        raise RefHCMError(f"torch cannot compute on device {str(device)!r} here: use 'cpu'.") from error
     return chosen
 
 

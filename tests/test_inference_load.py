@@ -10,6 +10,7 @@ import torch
 import refhcm
 from refhcm import cli
 from refhcm.errors import RefHCMError
+from refhcm.inference.load import choose_device
 
 WORDS = "the woman in the red coat"
 
@@ -91,8 +92,23 @@ def test_files_of_different_models_are_refused(folder):
     edit_config(folder, vocabulary={**vocabulary, "num_bins": 65})
     with pytest.raises(RefHCMError, match="different models"):
         refhcm.load(folder, device="cpu")
-    edit_config(folder, vocabulary={**vocabulary, "label_codes": 17, "mark_start": 17, "num_codes": 66})
+    edit_config(folder, vocabulary={**vocabulary, "label_codes": 17})
     with pytest.raises(RefHCMError, match="different models"):
+        refhcm.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("change", [{"mark_start": 17}, {"label_codes": 67}, {"num_bins": 1}])
+def test_a_token_space_that_does_not_fit_together_is_refused(folder, change):
+    vocabulary = edit_config(folder)["vocabulary"]
+    edit_config(folder, vocabulary={**vocabulary, **change})
+    with pytest.raises(RefHCMError, match="does not fit together"):
+        refhcm.load(folder, device="cpu")
+
+
+def test_a_label_map_tokenizer_of_another_grid_is_refused(folder):
+    settings = json.loads((folder / "label_map.json").read_text())
+    (folder / "label_map.json").write_text(json.dumps({**settings, "height": 32}))
+    with pytest.raises(RefHCMError, match=r"grid of \(16, 6\) codes"):
         refhcm.load(folder, device="cpu")
 
 
@@ -107,6 +123,9 @@ def test_unknown_devices_and_dtypes_are_refused(tiny_folder):
         refhcm.load(tiny_folder, device="toaster")
     with pytest.raises(RefHCMError, match="sees no such device"):
         refhcm.load(tiny_folder, device="cuda:99")
+    for device in ("meta", "mps", "xpu"):
+        with pytest.raises(RefHCMError, match=f"cannot compute on device '{device}'"):
+            choose_device(device)
     with pytest.raises(RefHCMError, match="Unknown dtype 'int8'"):
         refhcm.load(tiny_folder, dtype="int8")
     with pytest.raises(RefHCMError, match="Unknown dtype"):
