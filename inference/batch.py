@@ -51,7 +51,8 @@ def read_requests(path: str | Path, images: str | Path) -> list[Request]:
     """The requests of a JSON-lines file about pictures in the folder `images`.
 
     A line that is no valid request, or whose picture lies outside `images`, comes back with its `error` set.
-    RefHCMError when the file or the folder is missing or too large. Empty lines at the end are ignored.
+    RefHCMError when the file or the folder is missing or too large. Empty lines at the end are ignored; an empty file
+    holds no request.
     """
     path, images = Path(path), Path(images)
     if not path.is_file():
@@ -60,7 +61,8 @@ def read_requests(path: str | Path, images: str | Path) -> list[Request]:
         raise RefHCMError(f"There is no folder of pictures at {images}: give the folder that image names refer to.")
     if path.stat().st_size > MAX_REQUESTS_BYTES:
         raise RefHCMError(f"{path} is larger than {MAX_REQUESTS_BYTES >> 20} MiB: split it into several files.")
-    lines = path.read_bytes().rstrip().split(b"\n")
+    content = path.read_bytes().rstrip()
+    lines = content.split(b"\n") if content else []
     return [parse_request(number, line, images) for number, line in enumerate(lines, 1)]
 
 

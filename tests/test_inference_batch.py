@@ -77,6 +77,10 @@ def test_bad_lines_get_a_reason_in_their_place_and_the_rest_go_on(tmp_path, imag
     assert answers[5]["text"] == "" and "empty" in answers[5]["error"]
 
 
+def test_an_empty_file_holds_no_request(tmp_path, images):
+    assert run(tmp_path, images, [b"\n", b" "])[:2] == (0, [])
+
+
 def test_good_lines_are_answered_in_batches(tmp_path, images):
     failed, answers, model = run(tmp_path, images, [{"image": "a.png", "text": "man"}] * 5, batch_size=2)
     assert failed == 0 and model.calls == [2, 2, 1] and len(answers) == 5
