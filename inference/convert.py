@@ -37,7 +37,8 @@ def convert(
     if dictionary is not None:
         if not Path(dictionary).is_file():
             raise FileNotFoundError(f"There is no file {dictionary}: it is published at {_DICTIONARY.url}.")
-        words = check_published(_DICTIONARY, Path(dictionary).read_bytes(), str(dictionary))
+        with Path(dictionary).open("rb") as file:
+            words = check_published(_DICTIONARY, file.read(_DICTIONARY.size + 1), str(dictionary))
     label_map = None if vqgan is None else from_published(read_published_vqgan(vqgan))
     convert_published(checkpoint, folder, ema=ema)
     if words is not None:
