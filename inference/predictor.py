@@ -226,7 +226,11 @@ class RefHCMPredictor:
         memory = self.model.encode(pad_right(sources, PAD).to(self.device), features, image_index=pictures)
         settings = Settings(prefix=None if prefix is None else torch.tensor(prefix, device=self.device))
         found = generate(self.model, memory, task.grammar(), beam, settings)
-        return [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+        readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+        if prefix is not None:  # what was given is no part of how sure the model is
+            for reading, best, given in zip(readings, found, prefix, strict=True):
+                reading.score = best[0].confidence(len(given))
+        return readings
 
     def _is_present(self, row: _Row) -> bool:
         return row.question.region is not None or (row.place.box_score or 0.0) >= self.threshold

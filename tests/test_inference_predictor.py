@@ -47,6 +47,21 @@ def test_a_region_is_kept_as_the_box_and_described(tiny_predictor, photo):
     assert not outside.any()
 
 
+def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given(tiny_predictor, photo, monkeypatch):
+    from refhcm.inference import predictor as module
+    from refhcm.models.decoding import generate
+
+    def doubtful(model, memory, grammar, beam, settings):
+        found = generate(model, memory, grammar, beam, settings)
+        if settings.prefix is not None:
+            found[0][0].logprobs = [-90.0] * 4 + [-0.5] * (len(found[0][0].logprobs) - 4)
+        return found
+
+    monkeypatch.setattr(module, "generate", doubtful)
+    answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("parsing",))
+    assert answer.score == pytest.approx(np.exp(-0.5))
+
+
 def test_the_smallest_region_still_makes_a_box_of_tokens(tiny_predictor, photo):
     answer = tiny_predictor(photo, region=(89.9, 59.9, 90, 60), tasks=("keypoints", "parsing"))
     assert answer.keypoints is not None
