@@ -10,7 +10,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor
 
 from ..models.config import PRESETS, ModelConfig
-from ..models.initial import start_places
+from ..models.initial import start_places, start_weights
 from ..models.refhcm import RefHCM
 from .weights import load_initial
 
@@ -89,6 +89,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
         else:
             if cfg.start_places:
                 start_places(model, vocabulary.bin_span)
+                start_weights(model)
             if cfg.imagenet:
                 model.load_imagenet()
         if cfg.freeze_encoder_embedding or cfg.freeze_decoder_embedding:
