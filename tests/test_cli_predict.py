@@ -1,5 +1,6 @@
 """The command: exit codes 0, 1 and 2, one sentence on stderr and never a traceback, files where they were asked for."""
 
+import io
 import json
 import subprocess
 import sys
@@ -47,6 +48,13 @@ def test_one_question_as_text_as_json_and_as_files(run, picture, tmp_path):
     assert json.loads((tmp_path / "a_answer.json").read_text())["region"] == [5, 5, 40.5, 50]
     assert Image.open(tmp_path / "a_answer.png").width >= 90
     assert np.asarray(Image.open(tmp_path / "a_answer_parts.png")).shape == (60, 90)
+
+
+def test_a_terminal_without_unicode_is_enough(tiny_predictor, photo, tmp_path, monkeypatch):
+    photo.save(tmp_path / "straße.png")
+    monkeypatch.setattr(cli, "_load", lambda arguments: tiny_predictor)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert cli.main(["predict", str(tmp_path / "straße.png"), *WORDS, "--tasks", "box"]) == 0
 
 
 def test_many_questions_go_on_after_a_bad_one(run, picture, tmp_path):
