@@ -27,11 +27,6 @@ def box_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
 
 
-def box_hits(predicted: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Whether the intersection over union reaches `threshold` (>=): bool [N]."""
-    return box_iou(predicted, truth) >= threshold
-
-
 def published_box_hits(predicted: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     """The hit rule of OFA and RefHCM: single precision, 1e-6 added to the union, overlap sides positive."""
     predicted, truth = _rows(predicted, np.float32), _rows(truth, np.float32)
