@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in fetch(parser.parse_args(arguments).folder):
             print(f"downloaded {path}")
-    except RefHCMError as error:
+    except (RefHCMError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

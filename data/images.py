@@ -132,12 +132,7 @@ def _open_header(source: str | os.PathLike | bytes, name: str) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         stream, length = io.BytesIO(source), len(source)
     elif isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_dir():
-            raise RefHCMError(f"{name} is a folder: name one picture in it.")
-        if not path.exists():
-            raise RefHCMError(f"There is no picture at {name}: check the path.")
-        stream, length = path, path.stat().st_size
+        stream, length = _find(Path(source), name)
     else:
         raise RefHCMError(
             f"A {type(source).__name__} is not a picture: give a file, its bytes, a PIL image or an array."
@@ -158,6 +153,18 @@ def _open_header(source: str | os.PathLike | bytes, name: str) -> Image.Image:
         raise RefHCMError(f"{name} is not a picture of a known kind ({', '.join(FORMATS)}).") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise RefHCMError(f"{name} cannot be read as a picture ({error}).") from error
+
+
+def _find(path: Path, name: str) -> tuple[Path, int]:
+    """The file itself and its size in bytes."""
+    try:
+        if path.is_dir():
+            raise RefHCMError(f"{name} is a folder: name one picture in it.")
+        if path.exists():
+            return path, path.stat().st_size
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise RefHCMError(f"The path {name[:80]} cannot be used ({error.strerror}): check it.") from error
+    raise RefHCMError(f"There is no picture at {name}: check the path.")
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:

@@ -158,6 +158,7 @@ def test_wrong_pictures_are_refused_in_one_sentence(tiny_predictor, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     cases = [(tmp_path / "absent.jpg", "no picture at"), (tmp_path / "notes.jpg", "not a picture")]
     cases += [(tmp_path / "empty.png", "empty"), (tmp_path, "folder"), (None, "not a picture")]
+    cases += [("x" * 5000, "cannot be used")]
     cases += [(np.zeros((5, 5, 7), np.uint8), "shape"), (np.zeros((0, 5, 3), np.uint8), "nothing to see")]
     for image, sentence in cases:
         with pytest.raises(RefHCMError, match=sentence):
