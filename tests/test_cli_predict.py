@@ -126,10 +126,13 @@ def test_importing_the_package_loads_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_predicting_imports_no_fairseq(tmp_path):
-    check = "import sys, refhcm; refhcm.load; refhcm.Answer; refhcm.RefHCMPredictor; print('fairseq' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_predicting_needs_no_fairseq(tiny_folder, picture):
+    absent = "import sys; sys.modules.update({'fairseq': None, 'hydra': None, 'omegaconf': None})"
+    check = f"{absent}; import refhcm; print(refhcm.load(sys.argv[1], 'cpu')(sys.argv[2], 'the man').box is not None)"
+    done = subprocess.run(
+        [sys.executable, "-c", check, str(tiny_folder), str(picture)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
