@@ -113,7 +113,8 @@ def _unpickle(path: Path, allowed: Sequence[type]) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; pass the path of a downloaded checkpoint.")
     try:
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's advice on pickle protocols: it is refused or read
             # Only the zip format can be mapped, so that an optimizer's gigabytes are never read.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
