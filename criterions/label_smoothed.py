@@ -48,6 +48,8 @@ class LossSettings:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         if min(self.bin_sigma, self.text_weight, self.code_weight, self.bin_weight, self.box_weight) < 0:
             raise ValueError("Loss weights and the width of the bin smoothing cannot be negative.")
+        if 0 < self.bin_sigma < 0.25:  # the nearest neighbour's weight would vanish in float32
+            raise ValueError(f"bin_sigma is 0 (off) or at least 0.25 bins, not {self.bin_sigma}.")
 
     @property
     def bin_share(self) -> float:

@@ -68,6 +68,8 @@ def read_mix(path: str | Path) -> Mix:
     streams = [_stream(entry, f"{path}, stream {n}") for n, entry in enumerate(content["streams"], 1)]
     if not streams:
         raise RefHCMError(f"{path} lists no streams.")
+    if content.get("length", 1) < 1:
+        raise RefHCMError(f"{path}: length must be at least 1.")
     return Mix(tuple(streams), content.get("joint", False), content.get("length"))
 
 

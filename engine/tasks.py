@@ -73,7 +73,7 @@ class ReferringTask(FairseqTask):
         return model
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs: Any) -> None:
-        """Open the files of a split. Training is shuffled and augmented, anything else is read in order."""
+        """Open the files of a split. Only training is shuffled and augmented."""
         training = split.startswith("train")
         mix = self._mix(split, epoch)
         streams = [(self._stream(stream, split, training), stream.weight) for stream in mix.streams]

@@ -19,8 +19,10 @@ from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
 from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
+from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_logits
 from ..tasks import Reading, Task
+from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
 from .predictor import RefHCMPredictor
 
@@ -111,7 +113,7 @@ def round_trip(label_map: LabelMapTokenizer, annotation: Annotation) -> np.ndarr
     """The true part map after encoding and decoding, in its true box: the best that any answer could score."""
     assert annotation.parts is not None and annotation.box is not None
     config = label_map.config
-    crop = crop_part_map(annotation.parts, annotation.box, (config.height, config.width))
+    crop = crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width))
     device = next(label_map.parameters()).device
     logits = label_map.decode_logits(label_map.encode(torch.from_numpy(crop)[None].to(device)))[0]
     return paste_logits(logits, annotation.box, annotation.parts.shape)
@@ -135,7 +137,7 @@ def _faults(reading: Reading, size: tuple[int, int]) -> Iterator[bool]:
         yield not np.isfinite(reading.keypoints).all()
         yield bool((places < 0).any() or (places > np.array([width, height], np.float32) + 1e-3).any())
     if reading.codes is not None:
-        yield len(reading.codes) != 48
+        yield len(reading.codes) != N_CODES
     if reading.parts is not None:
         yield reading.parts.shape != (height, width) or int(reading.parts.max()) >= len(PART_NAMES)
     if reading.caption is not None:
