@@ -48,8 +48,8 @@ class RefHCMLoss(FairseqCriterion):
         super().__init__(task)
         settings = LossSettings(**{name: cfg[name] for name in LossSettings.__dataclass_fields__})
         self.loss = LabelSmoothedLoss.for_vocabulary(settings, task.vocabulary)
-        self.grounding_weight = cfg.grounding_weight
-        self.grounding = GroundingLoss(task.network.d_model) if cfg.grounding_weight else None
+        self.grounding_weight = cfg["grounding_weight"]
+        self.grounding = GroundingLoss(task.network.d_model) if self.grounding_weight else None
 
     def forward(
         self, model: Any, sample: dict[str, Any], reduce: bool = True

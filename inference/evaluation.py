@@ -82,7 +82,8 @@ def _batches(
     rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, limit: int | None, workers: int
 ) -> DataLoader[Batch]:
     config = predictor.model.config
-    data = SampleDataset(rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, bad_share=0.0)
+    look = {"mean": config.image_mean, "std": config.image_std}
+    data = SampleDataset(rows, [task], config.image_size, **look, bad_share=0.0, targets=False)
     count = min(len(data), limit or len(data))
     chosen = torch.utils.data.Subset(data, [row * len(data) // count for row in range(count)])
     return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
