@@ -10,6 +10,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
+from ..criterions.details import DetailLoss
 from ..criterions.grounding import GroundingLoss
 from ..criterions.label_smoothed import BOX_PLACES, CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
 
@@ -33,6 +34,9 @@ class LossConfig(FairseqDataclass):
     grounding_weight: float = field(
         default=0.0, metadata={"help": "weight of criterions.grounding, a training aid; 0: off, as published"}
     )
+    detail_weight: float = field(
+        default=0.0, metadata={"help": "weight of criterions.details, a training aid (see --part-maps); 0: off"}
+    )
     drop_worst_ratio: float = field(default=0.0, metadata={"help": "share of the worst tokens to leave out"})
     drop_worst_after: int = field(default=0, metadata={"help": "updates before any token is left out"})
 
@@ -50,39 +54,46 @@ class RefHCMLoss(FairseqCriterion):
         self.loss = LabelSmoothedLoss.for_vocabulary(settings, task.vocabulary)
         self.grounding_weight = cfg["grounding_weight"]
         self.grounding = GroundingLoss(task.network.d_model) if self.grounding_weight else None
+        self.detail_weight = cfg["detail_weight"]
+        self.details = DetailLoss(task.network.d_model) if self.detail_weight else None
 
     def forward(
         self, model: Any, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Loss sum, sample size (sum of token weights), and what to log. `reduce` is fairseq's and has no effect."""
-        features, extra = model(**sample["net_input"], features_only=True)
         keep = self.loss.wanted(sample["target"])
         target = sample["target"][keep]
+        features, extra = model(**sample["net_input"], features_only=True)
         logits = model.logits(features[keep]).float()
         place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
         losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
-        grounding = self._grounding(extra, sample)
-        if grounding is not None:
-            loss = loss + self.grounding_weight * BOX_PLACES * grounding  # a row's cells weigh like its box's tokens
+        aids = self._aids(extra["memory"].states.float(), sample)
+        for name, weight in (("grounding", self.grounding_weight), ("parts", self.detail_weight),
+                             ("joints", self.detail_weight)):  # fmt: skip
+            if name in aids:  # a row's cells weigh like its box's tokens
+                loss = loss + weight * BOX_PLACES * aids[name]
         log = {
             "loss": loss.detach(),
             "sample_size": size,
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             **self._by_class(losses),
+            **{f"aid_{name}": value.detach() for name, value in aids.items()},
         }
-        if grounding is not None:
-            log["grounding"] = grounding.detach()
         if not model.training:
             log.update(self._hits(logits, target, losses.kind))
         return loss, size, log
 
-    def _grounding(self, extra: dict[str, Any], sample: dict[str, Any]) -> Tensor | None:
-        if self.grounding is None:
-            return None
+    def _aids(self, states: Tensor, sample: dict[str, Any]) -> dict[str, Tensor]:
+        """Losses, summed over rows, that are read off the encoder's picture cells and not off the answer."""
         height, width = (side // 16 for side in sample["net_input"]["patch_images"].shape[2:])
-        return self.grounding(extra["memory"].states, (height, width), sample["annotations"])
+        aids = {}
+        if self.grounding is not None:
+            aids["grounding"] = self.grounding(states, (height, width), sample["annotations"])
+        if self.details is not None:
+            aids["parts"], aids["joints"] = self.details(states, (height, width), sample["annotations"])
+        return aids
 
     def _by_class(self, losses: TokenLosses) -> dict[str, Tensor]:
         """Per class of token: sum of negative log-likelihoods, and how many."""
@@ -109,9 +120,10 @@ class RefHCMLoss(FairseqCriterion):
 
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1) / math.log(2), size, round=3)
-        if any("grounding" in log for log in logging_outputs):
-            rows = total("nsentences")
-            metrics.log_scalar("grounding", total("grounding") / max(rows, 1), rows, round=4)
+        for name in ("aid_grounding", "aid_parts", "aid_joints"):
+            if any(name in log for log in logging_outputs):
+                rows = total("nsentences")
+                metrics.log_scalar(name, total(name) / max(rows, 1), rows, round=4)
         counts = {name: total(f"n_{name}") for name in CLASSES}
         tokens = max(sum(counts.values()), 1)
         nll = sum(total(f"nll_{name}") for name in CLASSES)

@@ -40,6 +40,10 @@ class TaskOptions(FairseqDataclass):
     zoom: float = field(default=1.0, metadata={"help": "below 1: crop to a random share of each side"})
     colour: float = field(default=0.0, metadata={"help": "greatest change of brightness, contrast, saturation"})
     draft: int = field(default=0, metadata={"help": "decode JPEGs at no more than needed for this side; 0: full"})
+    part_maps: bool = field(default=False, metadata={"help": "read part maps in training, for --detail-weight"})
+    by_region: float = field(
+        default=0.0, metadata={"help": "chance of asking by the box alone where words and box are known"}
+    )
     seed: int = II("common.seed")
 
 
@@ -67,9 +71,9 @@ class ReferringTask(FairseqTask):
         """Build the network, and keep its description: datasets need its picture size, checkpoints all of it."""
         model = super().build_model(cfg, from_checkpoint)
         self.network = model.config
-        self.state.merge_state_dict(
-            {"refhcm": {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}}
-        )
+        described = {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}
+        described["region_prompts"] = self.cfg.by_region > 0
+        self.state.merge_state_dict({"refhcm": described})
         return model
 
     def load_dataset(self, split: str, combine: bool = False, epoch: int = 1, **kwargs: Any) -> None:
@@ -99,6 +103,7 @@ class ReferringTask(FairseqTask):
             stream.kind,
             columns=stream.columns,
             root=self.cfg.image_root or None,
+            parts=self.cfg.part_maps and training,
             draft=self.cfg.draft,
         )
         one_task = stream.one_task and training
@@ -113,6 +118,7 @@ class ReferringTask(FairseqTask):
             seed=self.cfg.seed,
             mean=self.network.image_mean,
             std=self.network.image_std,
+            by_region=self.cfg.by_region if training else 0.0,
         )
 
     def _task(self, name: str) -> Task:

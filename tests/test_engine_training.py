@@ -97,6 +97,17 @@ def test_training_learns_and_keeps_the_published_names(monkeypatch, data, tmp_pa
     assert last["extra_state"]["ema"].keys() == last["model"].keys()
 
 
+def test_bfloat16_products_give_nearly_the_same_run(monkeypatch, data, tmp_path):
+    """With both training aids on, which must not change what a checkpoint holds."""
+    options = ("--max-epoch", "2", "--dropout", "0", "--grounding-weight", "1", "--detail-weight", "1")
+    exact = train(monkeypatch, data, tmp_path / "exact", *options)
+    rough = train(monkeypatch, data, tmp_path / "rough", *options, "--autocast", "bf16")
+    assert loss_of(rough) == pytest.approx(loss_of(exact), rel=0.02)
+    assert {name.split(".")[0] for name in rough["model"]} == {"encoder", "decoder"}
+    assert all(tensor.dtype != torch.bfloat16 for tensor in rough["model"].values())
+    assert any((rough["model"][name] != tensor).any() for name, tensor in exact["model"].items())
+
+
 def test_a_run_becomes_a_model_folder(monkeypatch, data, tmp_path):
     checkpoint = train(monkeypatch, data, tmp_path, "--max-update", "3", "--store-ema", "--ema-decay", "0.5")
     path, folder = tmp_path / "checkpoint_last.pt", tmp_path / "model"
