@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,7 +173,8 @@ class SampleDataset(Dataset):
     `one_task` picks one task per row at random instead. What is random depends on (seed, epoch, index) only,
     so a run can be repeated and resumed and workers need no state; `set_epoch` is fairseq's. `augment`
     changes picture and labels together. Bad rows are set aside, up to `bad_share` of all items, and their
-    place is taken by the next one; beyond that RefHCMError reports them (so 0 is right for evaluation).
+    place is taken by the next one; beyond that RefHCMError reports them (so 0 is right for evaluation). With the chance
+    `by_region` the words of a person whose region is known as well are left out.
     `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`. Without `targets` samples hold questions
     only, for evaluation, where rows need not know everything that training would.
     """
@@ -192,13 +194,14 @@ class SampleDataset(Dataset):
         std: float | Sequence[float] = 0.5,
         bad_share: float = 0.001,
         targets: bool = True,
+        by_region: float = 0.0,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
         self.rows, self.tasks, self.image_size = rows, list(tasks), image_size
         self.augment = augment if augment is not None and augment.active else None
         self.one_task, self.fast, self.seed = one_task, fast, seed
-        self.mean, self.std, self.targets = mean, std, targets
+        self.mean, self.std, self.targets, self.by_region = mean, std, targets, by_region
         self.items = rows.groups(grouped) if grouped > 1 else None
         self.epoch = 0
         self.allowed = int(bad_share * len(self))
@@ -237,6 +240,8 @@ class SampleDataset(Dataset):
         samples = []
         for row, (question, annotation) in zip(rows, pairs, strict=True):
             tasks = [self.tasks[random.integers(len(self.tasks))]] if self.one_task else self.tasks
+            if self.by_region and question.region is not None and random.random() < self.by_region:
+                question = replace(question, text=None)
             for task in tasks:
                 try:
                     name = self.rows.name(row)

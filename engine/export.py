@@ -51,7 +51,8 @@ def export(
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing: the model folder needs a copy of it.")
-    save_folder(folder, model, {"vocabulary": described["vocabulary"]}, dtype, files)
+    sections = {"vocabulary": described["vocabulary"], "region_prompts": bool(described.get("region_prompts"))}
+    save_folder(folder, model, sections, dtype, files)
     return int(content["optimizer_history"][-1]["num_updates"])
 
 

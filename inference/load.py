@@ -60,8 +60,8 @@ def load(
         )
     # The published weights were never trained to answer part maps as a block; models of ours are.
     block = config.get("block_parsing", section.get("text") != "gpt2") is True
-    threshold = _threshold(config, folder)
-    return RefHCMPredictor(model, vocabulary, label_map, threshold=threshold, block_parsing=block)
+    options = {"block_parsing": block, "region_prompts": config.get("region_prompts") is True}
+    return RefHCMPredictor(model, vocabulary, label_map, threshold=_threshold(config, folder), **options)
 
 
 def find_folder(name_or_path: str | Path) -> Path:

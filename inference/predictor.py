@@ -78,18 +78,20 @@ class RefHCMPredictor:
     """A loaded model that answers questions about pictures; `refhcm.load` makes one.
 
     Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting;
-    `block_parsing` tells whether the part map is decoded in one pass, which a model must be trained for.
+    `block_parsing` tells whether the part map is decoded in one pass, `region_prompts` whether a region may stand in
+    place of the words in every instruction: a model must be trained for either.
     """
 
     def __init__(
         self, model: RefHCM, vocabulary: Vocabulary, label_map: LabelMapTokenizer | None = None, *,
-        threshold: float = 0.0, block_parsing: bool = True,
+        threshold: float = 0.0, block_parsing: bool = True, region_prompts: bool = False,
     ) -> None:  # fmt: skip
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.label_map = label_map
         self.threshold = threshold
         self.block_parsing = block_parsing
+        self.region_prompts = region_prompts
         weight = model.encoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._tasks: dict[str, Task] = {}
@@ -172,7 +174,7 @@ class RefHCMPredictor:
         rows = [_Row(picture, question, Reading(box=question.region)) for picture, question in questions]
         by_region = [row for row in rows if row.question.region is not None]
         by_words = [row for row in rows if row.question.region is None]
-        if "caption" in tasks or name != "rec":
+        if "caption" in tasks or (name != "rec" and not self.region_prompts):
             self._describe(features, by_region, beam)
         if name != "rec":
             self._complete(name, features, by_region, beam)
@@ -196,12 +198,15 @@ class RefHCMPredictor:
             row.caption = reading
 
     def _complete(self, name: str, features: Tensor, rows: list[_Row], beam: int) -> None:
-        """From a given box to keypoints and parts.
+        """From a given box to keypoints and parts; the box with which the answer begins is the given one.
 
-        The published instructions ask for these by words only, so the model is asked with its own description of
-        the region, and the box with which its answer begins is the given one.
+        The published instructions ask for these by words only, so a model that was not trained for `region_prompts` is
+        asked with its own description of the region.
         """
-        questions = [Question(row.question.size, text=self._description(row)) for row in rows]
+        questions = [
+            row.question if self.region_prompts else Question(row.question.size, text=self._description(row))
+            for row in rows
+        ]
         prefix = [self._box_bins(row.question) for row in rows]
         readings = self._decode(name, features, rows, questions, beam, prefix)
         for row, reading in zip(rows, readings, strict=True):

@@ -254,6 +254,17 @@ def test_augmented_pictures_are_not_shared_between_draws(rkpt):
     assert len(keys) == 2
 
 
+def test_some_are_asked_for_by_their_region_alone(tmp_path):
+    row = [(i, i, "man", BOX, POINTS, CODES, "none.png", "a man", base64_of(picture(i))) for i in range(40)]
+    rows = ReferringDataset(write(tmp_path / "person.tsv", row), "person")
+
+    def shares(by_region):
+        dataset = SampleDataset(rows, [task("rec")], 16, by_region=by_region)
+        return np.mean([dataset[i][0]["question"].text is None for i in range(40)])
+
+    assert shares(0) == 0 and shares(1) == 1 and 0.2 < shares(0.5) < 0.8
+
+
 # -- mixes ----------------------------------------------------------------------------------------------
 class Stream:
     """Stands for a SampleDataset: items say which they are."""

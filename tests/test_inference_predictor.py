@@ -62,6 +62,22 @@ def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given
     assert answer.score == pytest.approx(np.exp(-0.5))
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_model_trained_for_regions_is_asked_by_the_box_itself(tiny_predictor, photo, monkeypatch, trained):
+    asked = []
+    decode = type(tiny_predictor)._decode
+
+    def listening(self, name, features, rows, questions, *more):
+        asked.extend((name, question.text is None) for question in questions)
+        return decode(self, name, features, rows, questions, *more)
+
+    monkeypatch.setattr(type(tiny_predictor), "_decode", listening)
+    monkeypatch.setattr(tiny_predictor, "region_prompts", trained)
+    answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("keypoints",))
+    assert asked == ([("rkpt", True)] if trained else [("rhrc", True), ("rkpt", False)])
+    assert answer.keypoints is not None and answer.caption is None
+
+
 def test_the_smallest_region_still_makes_a_box_of_tokens(tiny_predictor, photo):
     answer = tiny_predictor(photo, region=(89.9, 59.9, 90, 60), tasks=("keypoints", "parsing"))
     assert answer.keypoints is not None
