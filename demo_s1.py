@@ -6,12 +6,7 @@ picture, the part map and JSON. Without a picture it goes through the bundled sa
 
 import sys
 
-try:
-    from refhcm.cli import main
-except ModuleNotFoundError as error:
-    if error.name != "refhcm":
-        raise
-    raise SystemExit("refhcm is not installed for this Python: run `make demo` once, or `pip install -e .`") from None
+from launcher import main
 
 if __name__ == "__main__":
     sys.exit(main(["demo", *sys.argv[1:]]))

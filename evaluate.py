@@ -11,12 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-try:
-    from refhcm.errors import RefHCMError
-except ModuleNotFoundError as error:
-    if error.name != "refhcm":
-        raise
-    raise SystemExit("refhcm is not installed for this Python: run `make demo` once, or `pip install -e .`") from None
+from launcher import RefHCMError
 
 ROOT = Path(__file__).resolve().parent
 HELD_OUT_SEED = 77

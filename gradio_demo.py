@@ -5,12 +5,7 @@ Needs the extra `web` (`pip install 'refhcm[web]'`). The same as `refhcm web`.
 
 import sys
 
-try:
-    from refhcm.cli import main
-except ModuleNotFoundError as error:
-    if error.name != "refhcm":
-        raise
-    raise SystemExit("refhcm is not installed for this Python: run `make demo` once, or `pip install -e .`") from None
+from launcher import main
 
 if __name__ == "__main__":
     sys.exit(main(["web", *sys.argv[1:]]))

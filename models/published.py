@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import RefHCMError
 from .config import RESNET_BLOCKS, ModelConfig
-from .refhcm import TIED, VERSIONS, published_tables
+from .refhcm import TIED, VERSIONS, drop_tables
 
 TOKENS = "encoder.embed_tokens.weight"
 
@@ -197,15 +197,7 @@ def _drop_tables(state: dict[str, Tensor], config: ModelConfig, path: str | Path
     for size, most in _MOST.items():
         if getattr(config, size) > most:  # its tables have the square of this, and would fill the memory
             raise RefHCMError(f"{path} has {size}={getattr(config, size)}, above {most}; no published model has.")
-    for name, table in published_tables(config).items():
-        found = state.pop(name, None)
-        # The published code replaces image_position_idx when it loads, whatever the file holds.
-        if (
-            found is not None
-            and not name.endswith("image_position_idx")
-            and not torch.equal(found.long(), table)
-        ):
-            raise RefHCMError(f"{path}: {name} is not the table that the model's sizes call for.")
+    drop_tables(state, config, "", str(path))
 
 
 _MOST = {"max_source_positions": 4096, "max_target_positions": 4096, "image_bucket_size": 64}

@@ -150,14 +150,16 @@ def _adapt_state(module: RefHCM, state: dict[str, Tensor], prefix: str, *_: obje
     if (shared := state.get(prefix + "encoder.embed_tokens.weight")) is not None:
         for name in TIED:
             state.setdefault(prefix + name, shared)
-    if not any(name.endswith(("_rp_bucket", "image_position_idx")) for name in state):
-        return
-    for name, table in published_tables(module.config).items():
+    if any(name.endswith(("_rp_bucket", "image_position_idx")) for name in state):
+        drop_tables(state, module.config, prefix, "The checkpoint")
+
+
+def drop_tables(state: dict[str, Tensor], config: ModelConfig, prefix: str, where: str) -> None:
+    """Take the index tables out of a state dict, after comparing them with those that the sizes call for."""
+    for name, table in published_tables(config).items():
         found = state.pop(prefix + name, None)
-        # The reference overwrites image_position_idx whatever a file says, so a difference there is no error.
+        # The published code replaces image_position_idx when it loads, whatever the file holds.
         if found is None or name.endswith("image_position_idx"):
             continue
         if not torch.equal(found.cpu().long(), table):
-            raise RefHCMError(
-                f"The checkpoint's {name} is not what its sizes call for; the file is of another model."
-            )
+            raise RefHCMError(f"{where}: {name} is not the table that the model's sizes call for.")
