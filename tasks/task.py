@@ -12,7 +12,6 @@ its metric, and nothing else. The life of a question:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -134,13 +133,18 @@ def box_tokens(vocabulary: Vocabulary, box: Box, size: tuple[int, int], clamp: b
     return vocabulary.quantize([box[0] / width, box[1] / height, box[2] / width, box[3] / height], clamp)
 
 
-_REGISTRY: dict[str, Callable[..., Task]] = {}
+_REGISTRY: dict[str, type[Task]] = {}
 
 
 def register(task: type[Task]) -> type[Task]:
     """Class decorator: make a task known under its name."""
     _REGISTRY[task.name] = task
     return task
+
+
+def prompts() -> list[str]:
+    """The instructions of all tasks, each once."""
+    return list(dict.fromkeys(task.prompt for task in _REGISTRY.values()))
 
 
 def names() -> list[str]:

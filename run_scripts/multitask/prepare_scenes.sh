@@ -17,7 +17,6 @@ for split in train:"${COUNT:-9000}" val:200; do
     "$python" -m refhcm.models.label_map_codes "$SCENES/${split%:*}/person.tsv" --kind person --tokenizer "$TOKENIZER"
 done
 codes=$("$python" -c "import json; print(json.load(open('$TOKENIZER/label_map.json'))['codebook'])")
+mapfile -t prompts < <("$python" -m refhcm.tasks)
 "$python" -m refhcm.data.make_vocabulary "$SCENES/vocabulary" "$SCENES/train/person.tsv" --label-codes "$codes" \
-    --prompt ' which region does the text " {} " describe? Provide the bounding box and keypoints.' \
-    --prompt ' which region does the text " {} " describe? Provide the parsing map and the keypoints.' \
-    --prompt ' what does the region {} describe?'
+    "${prompts[@]/#/--prompt=}"
