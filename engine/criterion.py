@@ -13,6 +13,7 @@ from torch import Tensor
 from ..criterions.details import DetailLoss
 from ..criterions.grounding import GroundingLoss
 from ..criterions.label_smoothed import BOX_PLACES, CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
+from ..criterions.words import WordLoss
 
 
 @dataclass
@@ -37,6 +38,9 @@ class LossConfig(FairseqDataclass):
     detail_weight: float = field(
         default=0.0, metadata={"help": "weight of criterions.details, a training aid (see --part-maps); 0: off"}
     )
+    word_weight: float = field(
+        default=0.0, metadata={"help": "weight of criterions.words, a training aid (see --part-maps); 0: off"}
+    )
     drop_worst_ratio: float = field(default=0.0, metadata={"help": "share of the worst tokens to leave out"})
     drop_worst_after: int = field(default=0, metadata={"help": "updates before any token is left out"})
 
@@ -52,10 +56,13 @@ class RefHCMLoss(FairseqCriterion):
         super().__init__(task)
         settings = LossSettings(**{name: cfg[name] for name in LossSettings.__dataclass_fields__})
         self.loss = LabelSmoothedLoss.for_vocabulary(settings, task.vocabulary)
-        self.grounding_weight = cfg["grounding_weight"]
-        self.grounding = GroundingLoss(task.network.d_model) if self.grounding_weight else None
-        self.detail_weight = cfg["detail_weight"]
-        self.details = DetailLoss(task.network.d_model) if self.detail_weight else None
+        self.grounding = GroundingLoss(task.network.d_model) if cfg["grounding_weight"] else None
+        self.details = DetailLoss(task.network.d_model) if cfg["detail_weight"] else None
+        self.words = WordLoss(task.vocabulary) if cfg["word_weight"] else None
+        self.aid_weights = {
+            "grounding": cfg["grounding_weight"], "parts": cfg["detail_weight"], "joints": cfg["detail_weight"],
+            "words": cfg["word_weight"],
+        }  # fmt: skip
 
     def forward(
         self, model: Any, sample: dict[str, Any], reduce: bool = True
@@ -68,9 +75,8 @@ class RefHCMLoss(FairseqCriterion):
         place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
         losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
-        aids = self._aids(extra["memory"].states.float(), sample)
-        for name, weight in (("grounding", self.grounding_weight), ("parts", self.detail_weight),
-                             ("joints", self.detail_weight)):  # fmt: skip
+        aids = self._aids(model, extra, sample)
+        for name, weight in self.aid_weights.items():
             if name in aids:  # a row's cells weigh like its box's tokens
                 loss = loss + weight * BOX_PLACES * aids[name]
         log = {
@@ -85,14 +91,20 @@ class RefHCMLoss(FairseqCriterion):
             log.update(self._hits(logits, target, losses.kind))
         return loss, size, log
 
-    def _aids(self, states: Tensor, sample: dict[str, Any]) -> dict[str, Tensor]:
+    def _aids(self, model: Any, extra: dict[str, Any], sample: dict[str, Any]) -> dict[str, Tensor]:
         """Losses, summed over rows, that are read off the encoder's picture cells and not off the answer."""
-        height, width = (side // 16 for side in sample["net_input"]["patch_images"].shape[2:])
+        grid = tuple(side // 16 for side in sample["net_input"]["patch_images"].shape[2:])
+        states, people = extra["memory"].states.float(), sample["annotations"]
         aids = {}
         if self.grounding is not None:
-            aids["grounding"] = self.grounding(states, (height, width), sample["annotations"])
+            aids["grounding"] = self.grounding(states, grid, people)
         if self.details is not None:
-            aids["parts"], aids["joints"] = self.details(states, (height, width), sample["annotations"])
+            aids["parts"], aids["joints"] = self.details(states, grid, people)
+        if self.words is not None:
+            encoder = model.encoder
+            cells = encoder.image_proj(extra["features"].float().flatten(2).transpose(1, 2))
+            cells = cells.index_select(0, sample["net_input"]["image_index"])
+            aids["words"] = self.words(cells, grid, encoder.embed_tokens.weight, sample["questions"], people)
         return aids
 
     def _by_class(self, losses: TokenLosses) -> dict[str, Tensor]:
@@ -120,7 +132,7 @@ class RefHCMLoss(FairseqCriterion):
 
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1) / math.log(2), size, round=3)
-        for name in ("aid_grounding", "aid_parts", "aid_joints"):
+        for name in ("aid_grounding", "aid_parts", "aid_joints", "aid_words"):
             if any(name in log for log in logging_outputs):
                 rows = total("nsentences")
                 metrics.log_scalar(name, total(name) / max(rows, 1), rows, round=4)

@@ -49,7 +49,8 @@ class RefHCM(nn.Module):
         blocks: Tensor | None = None,
         features_only: bool = False,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Teacher-forced logits `[B, L, V]` (or decoder features `[B, L, C]`), and a dictionary with the `memory`.
+        """Teacher-forced logits `[B, L, V]` (or decoder features `[B, L, C]`), and a dictionary with the `memory` and
+        the trunk's `features`.
 
         src_tokens int64 `[B, S]` and prev_output_tokens int64 `[B, L]`, padded on the right; src_lengths is
         accepted for fairseq's sake and not needed. patch_images float `[N, 3, H, W]`, normalised;
@@ -60,7 +61,7 @@ class RefHCM(nn.Module):
         features = None if patch_images is None else self.image_features(patch_images)
         memory = self.encode(src_tokens, features, patch_masks, image_index)
         out = self.decoder(prev_output_tokens, memory, blocks)
-        return (out if features_only else self.logits(out)), {"memory": memory}
+        return (out if features_only else self.logits(out)), {"memory": memory, "features": features}
 
     # -- answering -------------------------------------------------------------------------------------------
     def image_features(self, patch_images: Tensor) -> Tensor:

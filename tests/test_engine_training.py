@@ -98,8 +98,9 @@ def test_training_learns_and_keeps_the_published_names(monkeypatch, data, tmp_pa
 
 
 def test_bfloat16_products_give_nearly_the_same_run(monkeypatch, data, tmp_path):
-    """With both training aids on, which must not change what a checkpoint holds."""
-    options = ("--max-epoch", "2", "--dropout", "0", "--grounding-weight", "1", "--detail-weight", "1")
+    """With all training aids on, which must not change what a checkpoint holds."""
+    options = ("--max-epoch", "2", "--dropout", "0", "--grounding-weight", "1", "--detail-weight", "1",
+               "--word-weight", "1")  # fmt: skip
     exact = train(monkeypatch, data, tmp_path / "exact", *options)
     rough = train(monkeypatch, data, tmp_path / "rough", *options, "--autocast", "bf16")
     assert loss_of(rough) == pytest.approx(loss_of(exact), rel=0.02)
