@@ -43,15 +43,18 @@ class WordLoss(nn.Module):
         self.scale = nn.Parameter(torch.tensor(START_SCALE))
 
     def wanted(self, questions: Sequence[Question], annotations: Sequence[Annotation]) -> Tensor:
-        """Which text pieces describe each person, in equal shares: float32 [rows, text pieces], 0 where nothing is
-        said."""
+        """Which text pieces describe each person: float32 [rows, text pieces] in [0, 1], each row summing to 1 or 0.
+
+        A piece counts by how rare it is among these rows (-log of its share, as in TF-IDF): "with" tells nobody apart.
+        """
         start, stop = self.vocabulary.text_span
         said = torch.zeros(len(annotations), stop - start)
         for row, (question, annotation) in enumerate(zip(questions, annotations, strict=True)):
             for text in (*annotation.captions, *([question.text] if question.text else ())):
                 pieces = torch.tensor(self.vocabulary.encode_text(" " + text), dtype=torch.long) - start
                 said[row, pieces[(pieces >= 0) & (pieces < stop - start)]] = 1
-        return said / said.sum(1, keepdim=True).clamp(min=1)
+        said = said * -said.mean(0).clamp(min=1e-6).log()
+        return said / said.sum(1, keepdim=True).clamp(min=1e-6)
 
     def forward(
         self, cells: Tensor, grid: tuple[int, int], embeddings: Tensor, questions: Sequence[Question],

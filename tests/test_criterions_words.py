@@ -37,24 +37,33 @@ def test_cells_count_by_the_part_map_or_else_by_the_box():
     assert person_weights(people, 2, 2).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
 
 
-def test_the_words_of_expression_and_caption_are_wanted_in_equal_shares():
+def test_rare_words_are_wanted_and_those_of_everybody_are_not():
     loss = WordLoss(VOCABULARY)
-    wanted = loss.wanted([Question(SIZE, "aab"), Question(SIZE, None, (0, 0, 9, 9))],
-                         [Annotation(SIZE, captions=("bc",)), Annotation(SIZE)])  # fmt: skip
-    assert wanted[0].sum().item() == pytest.approx(1) and wanted[1].sum().item() == 0
-    assert (wanted[0] > 0).sum().item() == len({*" aabbc"})
+    said = [("a", "b"), ("b", "c"), (None, "bx"), (None, "")]
+    questions = [Question(SIZE, text, (0, 0, 9, 9)) for text, _ in said]
+    wanted = loss.wanted(questions, [Annotation(SIZE, captions=(caption,) if caption else ()) for _, caption in said])
+    ids = {letter: VOCABULARY.encode_text(letter)[0] - VOCABULARY.text_span[0] for letter in "abcx"}
+    assert wanted.sum(1).tolist() == pytest.approx([1, 1, 1, 0])
+    assert 0 < wanted[0, ids["b"]] < wanted[0, ids["a"]] and (wanted[1] > 0).sum() == 3  # b, c and the space
+    everybody = loss.wanted(questions[:1], [Annotation(SIZE)])
+    assert everybody.abs().sum() == 0
 
 
 def test_cells_like_their_words_have_the_lowest_loss():
     loss = WordLoss(VOCABULARY)
     torch.manual_seed(0)
     embeddings = torch.randn(VOCABULARY.size, 32)
-    (piece,) = VOCABULARY.encode_text("x")
-    person = Annotation(SIZE, (32.0, 0.0, 64.0, 16.0), captions=("xxxx",))
+    x, y = VOCABULARY.encode_text("xy")
+    people = [Annotation(SIZE, (32.0, 0.0, 64.0, 16.0)), Annotation(SIZE, (0.0, 16.0, 32.0, 32.0))]
+    asked = [Question(SIZE, "x"), Question(SIZE, "y")]
+
+    def score(cells):
+        return loss(cells.expand(2, -1, -1), (2, 2), embeddings, asked, people).item()
+
     cells = torch.randn(1, 4, 32)
-    elsewhere = loss(cells, (2, 2), embeddings, [Question(SIZE, "x")], [person])
-    cells[0, 1] = embeddings[piece]
-    there = loss(cells, (2, 2), embeddings, [Question(SIZE, "x")], [person])
+    elsewhere = score(cells)
+    cells[0, 1], cells[0, 2] = embeddings[x], embeddings[y]
+    there = score(cells)
     assert there < elsewhere
-    cells[0, 0] = -embeddings[piece]  # the cell of somebody else
-    assert loss(cells, (2, 2), embeddings, [Question(SIZE, "x")], [person]) == there
+    cells[0, 0] = 9.0  # nobody's cell
+    assert score(cells) == there
