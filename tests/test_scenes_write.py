@@ -38,7 +38,9 @@ def test_a_longer_run_begins_with_the_same_scenes(folder, tmp_path):
 
 
 def test_columns_are_the_published_ones(folder):
-    for fields in rows(folder / "rkpt.tsv"):
+    keypoint_rows = rows(folder / "rkpt.tsv")
+    assert rows(folder / "rec.tsv") == [[*fields[:4], fields[5]] for fields in keypoint_rows]
+    for fields in keypoint_rows:
         assert len(fields) == 6 and len(fields[3].split(",")) == 4 and len(fields[4].split(",")) == 34
         Image.open(io.BytesIO(base64.b64decode(fields[5], validate=True))).verify()
     for fields in rows(folder / "rpar.tsv"):
@@ -50,7 +52,7 @@ def test_columns_are_the_published_ones(folder):
         assert Image.open(folder / fields[5]).size == parts.shape[::-1]
     for fields in rows(folder / "rhrc.tsv"):
         assert len(fields) == 4 and len(fields[1].split("&&")) == 3
-    ids = [fields[0] for fields in rows(folder / "rkpt.tsv")]
+    ids = [fields[0] for fields in keypoint_rows]
     assert len(set(ids)) == len(ids)
 
 
@@ -69,6 +71,7 @@ def test_json_lines_hold_what_the_tables_leave_out(folder):
 @pytest.mark.parametrize("images", ["base64", "files"])
 def test_our_reader_takes_the_files(folder, tmp_path, images):
     where = folder if images == "base64" else write_scenes(Plan(tmp_path, "val", 3, 3, images=images))
+    assert ReferringDataset(where / "rec.tsv", "rec")[0][0].text
     question, answer, image = ReferringDataset(where / "rkpt.tsv", "rkpt")[0]
     assert image.size == question.size and answer.keypoints.shape[0] == 17
     _, answer, image = ReferringDataset(where / "rhrc.tsv", "rhrc")[0]

@@ -4,7 +4,8 @@
     --images files
 
 makes OUT/train/ with
-    rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture   (also read for box tasks)
+    rec.tsv       id, image id, expression, box, picture
+    rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture
     rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
     rhrc.tsv      id, captions joined by &&, box, picture
     person.tsv    id, image id, expression, box, keypoints, codes, part map, captions, picture (by path): all in one row
@@ -44,7 +45,7 @@ JPEG_QUALITY = 88
 IMAGES = ("base64", "files")
 NO_CODES = ""
 """Codes depend on a label-map tokenizer; `python -m refhcm.models.label_map_codes` fills them in."""
-TSV_FILES = ("rkpt.tsv", "rpar.tsv", "rhrc.tsv", "person.tsv", "people.jsonl")
+TSV_FILES = ("rec.tsv", "rkpt.tsv", "rpar.tsv", "rhrc.tsv", "person.tsv", "people.jsonl")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def scene_rows(
     image_path = f"images/{name}.jpg"
     (plan.folder / image_path).write_bytes(encoded)
     picture = image_path if plan.images == "files" else base64.b64encode(encoded).decode("ascii")
-    rkpt, rpar, rhrc, everything, people = [], [], [], [], []
+    rec, rkpt, rpar, rhrc, everything, people = [], [], [], [], [], []
     for number, (person, expressions) in enumerate(zip(scene.people, words, strict=True)):
         who, box, told = f"{name}_{number}", _numbers(person.box), captions(person)
         parts_path = f"parts/{who}.png"
@@ -128,6 +129,7 @@ def scene_rows(
         references = "&&".join(told[:1] if plan.split == "train" else told)
         for k, expression in enumerate(expressions):
             row, image_id = f"{who}_{k}", f"{plan.split}_{name}"
+            rec.append((row, image_id, expression.text, box, picture))
             rkpt.append((row, image_id, expression.text, box, keypoints, picture))
             rpar.append((row, expression.text, box, NO_CODES, parts_path, image_path))
             everything.append(
@@ -144,7 +146,7 @@ def scene_rows(
         "background": scene.background,
         "people": people,
     }
-    tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rkpt, rpar, rhrc, everything))
+    tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rec, rkpt, rpar, rhrc, everything))
     return (*tables, json.dumps(record, separators=(",", ":")) + "\n")
 
 
