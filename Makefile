@@ -6,7 +6,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := $(PYTHON) setup_env.py $(if $(TORCH),--torch "$(TORCH)")
+# setup_env.py refuses a .venv of another Python only where PYTHON was given (then its origin is not this file).
+SETUP := $(PYTHON) setup_env.py $(if $(filter file,$(origin PYTHON)),,--chosen) $(if $(TORCH),--torch "$(TORCH)")
 # The public surface that mypy checks; a folder stands for all its modules.
 TYPED := __init__.py cli.py errors.py criterions engine \
 	data/annotation.py data/samples.py data/tsv.py data/vocabulary.py \

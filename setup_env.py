@@ -7,6 +7,8 @@ the development tools. torch is the build for this machine: the CPU build, unles
 `REFHCM_TORCH="torch==2.7.1"` (or `make demo TORCH=torch==2.7.1`) chooses another version.
 """
 
+from __future__ import annotations  # this file is also read by a Python too old for the package, to say so
+
 import argparse
 import hashlib
 import json
@@ -45,6 +47,30 @@ def find_python() -> str:
         f"RefHCM needs Python 3.10 to 3.13; this is {sys.version.split()[0]} and no other is on PATH. "
         "On Debian: apt install python3 python3-venv."
     )
+
+
+def venv_version() -> tuple[int, ...] | None:
+    """Major and minor version of the Python in `.venv`; None where there is none that runs."""
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        found = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True)
+    except OSError:
+        return None
+    return tuple(map(int, found.stdout.split())) or None
+
+
+def check_python(chosen: bool) -> None:
+    """`.venv` keeps the Python that it was made with: say so, and end where another one was `chosen`."""
+    mine, theirs = sys.version_info[:2], venv_version()
+    if chosen and not OLDEST <= mine <= NEWEST:
+        sys.exit(f"RefHCM needs Python 3.10 to 3.13, and PYTHON names {mine[0]}.{mine[1]}: choose another, or none.")
+    if theirs is None or theirs == mine:
+        return
+    versions = f".venv holds Python {theirs[0]}.{theirs[1]}, not {mine[0]}.{mine[1]}"
+    if chosen:
+        sys.exit(f"{versions} as PYTHON asks: `make clean` (or delete .venv) first, or leave PYTHON out.")
+    if OLDEST <= mine <= NEWEST:  # otherwise `find_python` looked for another one, as it should
+        print(f"note: {versions}; it is used as it is", flush=True)
 
 
 def make_venv() -> None:
@@ -115,9 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("purpose", choices=sorted(EXTRAS))
     parser.add_argument("--torch", metavar="REQUIREMENT", help=f"default: {DEFAULT_TORCH}")
+    parser.add_argument("--chosen", action="store_true", help="this Python was asked for: refuse a .venv of another")
     options = parser.parse_args()
     torch = options.torch or os.environ.get("REFHCM_TORCH") or DEFAULT_TORCH
 
+    check_python(options.chosen)
     link_package()
     wanted = {"digest": digest(torch), "purposes": [options.purpose]}
     done = json.loads(STAMP.read_text()) if STAMP.exists() and PYTHON.exists() else {}
