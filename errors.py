@@ -10,3 +10,8 @@ class MissingExtraError(RefHCMError, ImportError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed; install it with: pip install 'refhcm[{extra}]'")
+        self.library, self.extra = library, extra
+
+    def __reduce__(self) -> tuple:
+        """Errors cross from worker processes with the arguments they were made of."""
+        return type(self), (self.library, self.extra)

@@ -14,21 +14,21 @@ from types import ModuleType
 
 import torch
 
-from ..errors import MissingExtraError
+from ..errors import RefHCMError
 
 _declared: list[torch.library.Library] = []
 """Keeps the declarations alive: a library that is collected takes its operators with it."""
 
 
 def import_timm() -> ModuleType:
-    """The timm module, imported on first use. Raises MissingExtraError if it is not installed."""
+    """The timm module, imported on first use. Raises RefHCMError if it is not installed."""
     _mend_torchvision()
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
         if error.name != "timm":
             raise
-        raise MissingExtraError("timm", "compact") from error
+        raise RefHCMError("timm is not installed, and every model needs it: pip install timm.") from error
 
 
 def _mend_torchvision() -> None:

