@@ -17,11 +17,9 @@ import torch
 from ..data.text import PUBLISHED_FILES
 from ..data.vocabulary_file import TEXT_MODEL
 from ..errors import RefHCMError
-from ..models.checkpoint import compare_shapes, fill, save_folder, skeleton
+from ..models.checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from ..models.config import ModelConfig
 from ..models.label_map_files import CONFIG_NAME, WEIGHTS_NAME
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def export(

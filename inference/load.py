@@ -10,14 +10,13 @@ import torch
 from ..data.annotation import CODE_GRID, PART_NAMES
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
-from ..models.checkpoint import load_folder
+from ..models.checkpoint import DTYPES, load_folder
 from ..models.label_map_files import CONFIG_NAME, load_label_map
 from .predictor import RefHCMPredictor
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where models lie that have a name; `compact` is bundled with the code."""
 BUNDLED = "compact"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load(

@@ -21,7 +21,6 @@ COCO_SIGMAS = np.array(
 BOX_TO_SEGMENT_AREA = 0.53
 """Usual estimate of a person's segment area from the box area, where no segment is known."""
 
-THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 AP_NAMES = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large")
 
 

@@ -29,6 +29,7 @@ from .published import PublishedCheckpoint, read_published, read_published_vqgan
 from .refhcm import TIED, RefHCM
 
 __all__ = [
+    "DTYPES",
     "PublishedCheckpoint",
     "convert_published",
     "load_folder",
@@ -41,7 +42,9 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = 1
 _MAX_CONFIG_BYTES = 1 << 20
-_DTYPES = {"F64", "F32", "F16", "BF16"}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Names that users give the formats that weights are stored and computed in."""
+_STORED_DTYPES = {"F64", "F32", "F16", "BF16"}
 
 
 def save_folder(
@@ -106,7 +109,7 @@ def load_folder(
             names = set(file.keys())
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             compare_shapes(model, shapes, str(path))
-            strange = {name for name in names if file.get_slice(name).get_dtype() not in _DTYPES}
+            strange = {name for name in names if file.get_slice(name).get_dtype() not in _STORED_DTYPES}
             if strange:
                 raise RefHCMError(
                     f"{path}: {min(strange)} holds no floating-point numbers; save the model again."

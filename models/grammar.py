@@ -253,17 +253,3 @@ class Grammar:
 
 def _holds(spans: Spans, token: int) -> bool:
     return any(start <= token < stop for start, stop in spans)
-
-
-class OpenGrammar(Grammar):
-    """No order at all: any token of `spans`, until `</s>`. How the published code generates, kept for comparison."""
-
-    def __init__(self, spans: Spans, longest: int) -> None:
-        super().__init__([RepeatRule(spans, 0, longest)])
-        self._spans = spans
-
-    def legal(self, state: State) -> Spans:
-        return () if self.done(state) else self._spans
-
-    def advance(self, state: State, token: int) -> State:
-        return (1, None) if token == EOS else state

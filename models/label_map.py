@@ -113,31 +113,6 @@ class LabelMapConfig:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_ddconfig(
-        cls, ddconfig: dict[str, Any], n_embed: int, embed_dim: int, grid: tuple[int, int]
-    ) -> LabelMapConfig:
-        """From the VQGAN's own `ddconfig` block, codebook size and width, and (rows, columns) of codes."""
-        if ddconfig.get("double_z"):
-            raise RefHCMError("label-map tokenizer: double_z (a variational encoder) is not supported")
-        levels = len(ddconfig["ch_mult"])
-        stride = 2 ** (levels - 1)
-        resolutions = [ddconfig["resolution"] // 2**level for level in range(levels)]
-        return cls(
-            classes=ddconfig["in_channels"],
-            height=grid[0] * stride,
-            width=grid[1] * stride,
-            channels=ddconfig["ch"],
-            multipliers=tuple(ddconfig["ch_mult"]),
-            blocks=ddconfig["num_res_blocks"],
-            attention_levels=tuple(
-                level for level, size in enumerate(resolutions) if size in ddconfig["attn_resolutions"]
-            ),
-            latent=ddconfig["z_channels"],
-            embedding=embed_dim,
-            codebook=n_embed,
-        )
-
 
 def _compact() -> LabelMapConfig:
     return LabelMapConfig(
@@ -187,12 +162,6 @@ class LabelMapTokenizer(nn.Module):
         self.quantize = Codebook(config.codebook, config.embedding)
         self.quant_conv = nn.Conv2d(config.latent, config.embedding, kernel_size=1)
         self.post_quant_conv = nn.Conv2d(config.embedding, config.latent, kernel_size=1)
-
-    @property
-    def code_count(self) -> int:
-        """Codes per map."""
-        rows, columns = self.config.grid
-        return rows * columns
 
     def latents(self, labels: Tensor) -> Tensor:
         """Labels [B, H, W] (or one-hot [B, classes, H, W]) -> [B, embedding, rows, columns]."""

@@ -21,16 +21,6 @@ from .label_map_files import load_label_map
 from .label_map_paste import crop_part_map
 
 
-@torch.inference_mode()
-def part_map_codes(
-    tokenizer: LabelMapTokenizer, part_map: np.ndarray, box: Sequence[float]
-) -> tuple[int, ...]:
-    """The codes, row by row, of one person: labels [H, W] of a picture and the person's box in its pixels."""
-    size = tokenizer.config.height, tokenizer.config.width
-    crop = crop_part_map(classes_only(part_map), box, size)
-    return tuple(tokenizer.encode(torch.from_numpy(crop)[None])[0].tolist())
-
-
 def fill_codes(
     source: str | Path, target: str | Path, tokenizer: LabelMapTokenizer, kind: str = "rpar", batch: int = 64
 ) -> int:

@@ -43,33 +43,6 @@ def crop_part_map(part_map: np.ndarray, box: Sequence[float], size: tuple[int, i
     return np.where(inside, crop, 0).astype(np.uint8)
 
 
-def paste_labels(labels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    """Put a label crop back into a picture, as the published evaluation does it.
-
-    The box is truncated to integers, clamped to the picture and kept at least one pixel wide and high; each
-    of its pixels takes the label `labels[floor(i * h / box height), floor(j * w / box width)]`.
-
-    Args:
-        labels: Integer labels [h, w].
-        box: Box in pixels of the picture.
-        size: Height and width of the picture.
-
-    Returns:
-        uint8 labels [H, W], background outside the box.
-    """
-    canvas = np.zeros(_checked_size(size), dtype=np.uint8)
-    height, width = canvas.shape
-    values = [float(value) for value in box]
-    if len(values) != 4 or not np.isfinite(values).all():
-        raise RefHCMError(f"a box must be four finite numbers x1, y1, x2, y2, but is {values}")
-    x2, y2 = (max(1, min(int(value), side)) for value, side in zip(values[2:], (width, height), strict=True))
-    x1, y1 = (max(0, min(int(value), end - 1)) for value, end in zip(values[:2], (x2, y2), strict=True))
-    rows = np.arange(y2 - y1) * labels.shape[0] // (y2 - y1)
-    columns = np.arange(x2 - x1) * labels.shape[1] // (x2 - x1)
-    canvas[y1:y2, x1:x2] = labels[np.ix_(rows, columns)]
-    return canvas
-
-
 def paste_logits(logits: Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
     """Put class logits back into a picture with smooth outlines: enlarge bilinearly, take the best class.
 

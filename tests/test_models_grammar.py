@@ -11,7 +11,7 @@ from refhcm import tasks
 from refhcm.data.annotation import Annotation
 from refhcm.data.vocabulary import EOS, PAD, Vocabulary
 from refhcm.models.decoding import Hypothesis
-from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, OpenGrammar, RepeatRule
+from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 
 
 class Letters:
@@ -150,13 +150,6 @@ def test_keypoint_names_cannot_come_twice_or_out_of_order():
 def test_ambiguous_keypoint_names_are_refused():
     with pytest.raises(ValueError, match="distinct"):
         KeypointsRule(((5,), (5, 7)), (100, 200))
-
-
-def test_open_grammar_ends_only_with_eos():
-    grammar = OpenGrammar(((0, 50),), longest=9)
-    state = grammar.advance(grammar.start(), 30)
-    assert not grammar.done(state)
-    assert grammar.done(grammar.advance(state, EOS))
 
 
 def test_unknown_task_names_the_known_ones():

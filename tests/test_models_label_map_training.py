@@ -9,10 +9,11 @@ from PIL import Image
 
 from refhcm.errors import RefHCMError
 from refhcm.models.label_map import Codebook, LabelMapConfig, LabelMapTokenizer
-from refhcm.models.label_map_codes import fill_codes, part_map_codes
+from refhcm.models.label_map_codes import fill_codes
 from refhcm.models.label_map_codes import main as codes_main
 from refhcm.models.label_map_data import classes_only, draw, draw_many, read_rows
 from refhcm.models.label_map_files import load_label_map, save_label_map
+from refhcm.models.label_map_paste import crop_part_map
 from refhcm.models.label_map_training import (
     CodebookAverage,
     Recipe,
@@ -144,7 +145,8 @@ def test_codes_are_filled_into_the_published_layout(rows, tmp_path):
     assert [row[:3] + row[4:] for row in after] == [row[:3] + row[4:] for row in before]
     for row in after:
         part_map = np.array(Image.open(tmp_path / row[4]))
-        codes = part_map_codes(tokenizer, part_map, [float(v) for v in row[2].split(",")])
+        crop = crop_part_map(classes_only(part_map), [float(v) for v in row[2].split(",")], (64, 48))
+        codes = tokenizer.encode(torch.from_numpy(crop)[None])[0].tolist()
         assert row[3] == ",".join(map(str, codes)) and len(codes) == 48
     assert not list(tmp_path.glob("*.part"))
 

@@ -33,11 +33,6 @@ def background_seed(rng: np.random.Generator, split: str) -> int:
     return int(rng.integers(2**48)) * len(SPLITS) + split_number(split)
 
 
-def background_split(seed: int) -> str:
-    """The split whose backgrounds own `seed`: the inverse of `background_seed`."""
-    return SPLITS[seed % len(SPLITS)]
-
-
 def _bucket(content: bytes) -> str:
     """80 % train, 10 % val, 10 % test by the content's hash; stable over machines, versions and runs."""
     share = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") / 2**64
