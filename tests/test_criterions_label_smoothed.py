@@ -1,9 +1,5 @@
 """The loss equals the published one, and its options do what they say."""
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,20 +8,20 @@ from hypothesis import strategies as st
 
 from refhcm.criterions.label_smoothed import LabelSmoothedLoss, LossSettings, neighbour_nll, smoothed_nll
 from refhcm.data.vocabulary import PAD
+from refhcm.tests.golden_data import golden_arrays, golden_json, has_golden
 
-GOLDEN = Path(os.environ.get("REFHCM_GOLDEN") or Path(__file__).parent / "golden") / "model"
 CODES, BINS = (20, 30), (30, 60)
 
 
 def published_cases() -> list[dict]:
-    cases = json.loads((GOLDEN / "training.json").read_text())["loss_fn"]
+    cases = golden_json("model/training")["loss_fn"] if has_golden("model/training.json") else []
     ours = {"epsilon", "update_num", "drop_worst_ratio", "drop_worst_after"}
     return [case for case in cases if set(case["settings"]) <= ours]  # the others are options no recipe uses
 
 
 @pytest.mark.parametrize("case", published_cases(), ids=lambda case: str(case["settings"]))
 def test_equals_the_published_loss(case):
-    arrays = np.load(GOLDEN / "training.npz")
+    arrays = golden_arrays("model/training")
     log_probabilities, target = (torch.from_numpy(arrays[f"loss_fn.{n}"]) for n in ("lprobs", "target"))
     said = case["settings"]
     loss = LabelSmoothedLoss(

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from golden_data import golden_arrays, golden_batch, golden_folder, golden_json, golden_state
+
+from refhcm.tests.golden_data import golden_arrays, golden_batch, golden_json, golden_state, has_golden
 
 pytest.importorskip("hydra")
 engine = pytest.importorskip("refhcm.engine")
 
-if not (golden_folder() / "model" / "training.json").is_file():
+if not has_golden("model/training.json"):
     pytest.skip("these golden values hold no training numbers", allow_module_level=True)
 
 from refhcm.criterions.label_smoothed import CLASSES  # noqa: E402

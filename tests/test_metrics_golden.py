@@ -1,9 +1,5 @@
 """Every metric equals the published implementation, and the numbers of the reference tools."""
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -18,18 +14,17 @@ from refhcm.metrics.parsing import (
     mean_precision,
     pixel_accuracy,
 )
-
-FOLDER = Path(os.environ.get("REFHCM_GOLDEN", Path(__file__).parent / "golden"))
+from refhcm.tests.golden_data import golden_arrays, golden_json
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    return np.load(FOLDER / "metrics" / "metrics.npz")
+    return golden_arrays("metrics/metrics")
 
 
 @pytest.fixture(scope="module")
 def values():
-    return json.loads((FOLDER / "metrics" / "metrics.json").read_text())
+    return golden_json("metrics/metrics")
 
 
 # -- the published implementation ----------------------------------------------------------------------
@@ -78,8 +73,8 @@ def test_part_map_scores_equal_the_published_ones(arrays, values):
 
 
 def test_part_map_scores_of_a_whole_run_equal_the_published_ones():
-    maps = np.load(FOLDER / "vqgan" / "io.npz")
-    run = json.loads((FOLDER / "vqgan" / "rpar_eval.json").read_text())
+    maps = golden_arrays("vqgan/io")
+    run = golden_json("vqgan/rpar_eval")
     matrix = confusion(maps["eval_pred"], maps["eval_gt"])
     assert matrix.tolist() == maps["eval_confusion"].tolist()
     assert mean_iou(matrix) == pytest.approx(run["miou"], abs=1e-12)

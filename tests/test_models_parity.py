@@ -14,10 +14,10 @@ from refhcm.tests.golden_data import (
     golden_arrays,
     golden_batch,
     golden_batches,
-    golden_folder,
     golden_json,
     golden_model,
     golden_state,
+    has_golden,
 )
 
 CLOSE = 1e-4
@@ -175,9 +175,7 @@ def smoothed_loss(logits, target, pad, smoothing):
     return (1 - smoothing - share) * nll - share * log_probability.sum()
 
 
-@pytest.mark.skipif(
-    not (golden_folder() / "model/training.json").is_file(), reason="no golden training numbers"
-)
+@pytest.mark.skipif(not has_golden("model/training.json"), reason="no golden training numbers")
 @pytest.mark.parametrize("case", ["ar", "qpg"])
 def test_losses_and_gradients(case):
     arrays, everything = golden_arrays("model/training"), golden_json("model/training")
