@@ -3,7 +3,7 @@
     import refhcm
     model = refhcm.load()                                     # the bundled compact model
     answer = model("photo.jpg", "the woman in the red coat")
-    answer.draw("photo.jpg").save("answer.png")
+    answer.draw().save("answer.png")
 
 Importing this package loads nothing heavy: torch and the model code come with the first use of a name below.
 """

@@ -9,24 +9,37 @@ All options of fairseq-train work; ready-made recipes are in run_scripts/. `--cp
 import sys
 from pathlib import Path
 
+try:
+    from refhcm.errors import RefHCMError
+except ModuleNotFoundError:
+    from launcher import RefHCMError  # says how to install the package
+
 PLUGIN = Path(__file__).resolve().parent / "engine" / "refhcm_plugin"
 
 
 def main() -> None:
     """Hand the command line to fairseq; errors that a user can mend end as one sentence."""
-    from refhcm import engine  # noqa: F401  (mends fairseq, so it comes before any import of it)
-    from refhcm.errors import RefHCMError
-
     if not any(argument.partition("=")[0] == "--user-dir" for argument in sys.argv):
         sys.argv += ["--user-dir", str(PLUGIN)]
     if "--ignore-unused-valid-subsets" not in sys.argv:  # fairseq takes the data for a folder and lists it
         sys.argv.append("--ignore-unused-valid-subsets")
-    from fairseq_cli.train import cli_main
-
     try:
+        from refhcm import engine  # noqa: F401  (mends fairseq, so it comes before any import of it)
+
+        from fairseq_cli.train import cli_main  # isort: skip
+
         cli_main()
-    except RefHCMError as error:
-        sys.exit(f"train.py: {error}")
+    except (RefHCMError, FileNotFoundError) as error:
+        sys.exit(f"train.py: {sentence(error)}")
+
+
+def sentence(error: Exception) -> str:
+    """What an error says; a loader process wraps that in its traceback, whose last line it is."""
+    text = str(error).strip()
+    if "Original Traceback" not in text:
+        return text
+    kind, _, said = text.splitlines()[-1].partition(": ")
+    return said or kind
 
 
 if __name__ == "__main__":

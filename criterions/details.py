@@ -2,8 +2,8 @@
 
 A caption-sized answer teaches pose and parts through a hundred tokens that wait for each other; the encoder's cells
 can be taught all places at once. Each cell is read as `FINE` x `FINE` finer ones: a class of the part map for each, and
-for every joint a distribution over all of them. The linear layer belongs to the loss, so checkpoints stay what they
-are. Ours, like `criterions.grounding`; the published training has neither.
+for every joint a distribution over all of them. The linear layer belongs to the loss, so exported models do not
+hold it. Ours, like `criterions.grounding`; the published training has neither.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class DetailLoss(nn.Module):
         """
         height, width = grid
         fine = (height * FINE, width * FINE)
-        logits = self.read_out(states[:, : height * width]).float().unflatten(1, grid).unflatten(-1, (FINE, FINE, -1))
+        cells = states[:, : height * width].to(self.read_out.weight.dtype)
+        logits = self.read_out(cells).float().unflatten(1, grid).unflatten(-1, (FINE, FINE, -1))
         logits = logits.transpose(2, 3).flatten(3, 4).flatten(1, 2).flatten(1, 2)  # [B, fine cells, classes]
         part_logits, joint_logits = logits.split((len(PART_NAMES), len(KEYPOINT_NAMES)), -1)
 

@@ -2,7 +2,7 @@
 
 Answer tokens teach grounding slowly: four of them per question, and their gradients reach the picture through the
 decoder alone. This loss asks every picture cell, after the encoder has read picture and words together, how much of it
-lies in the person's box. Its one linear layer belongs to the loss, not to the model, so checkpoints stay what they are.
+lies in the person's box. Its one linear layer belongs to the loss, not to the model, so exported models do not hold it.
 Ours; the published training has nothing like it.
 """
 
@@ -52,6 +52,7 @@ class GroundingLoss(nn.Module):
         """Sum over rows of the mean over cells; `states` [B, T, C] begin with the `grid` (h, w) of picture cells."""
         height, width = grid
         wanted, known = box_coverage(annotations, height, width)
-        logits = self.read_out(states[:, : height * width]).squeeze(-1).float()
+        cells = states[:, : height * width].to(self.read_out.weight.dtype)
+        logits = self.read_out(cells).squeeze(-1).float()
         loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.device), reduction="none").mean(1)
         return loss[known.to(loss.device)].sum()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.vocabulary import PAD, Span, Vocabulary
+from ..errors import RefHCMError
 
 CLASSES = ("text", "code", "bin", "box")
 """Kinds of tokens that losses are weighted and logged by: `box` are the bins that an answer begins with, `bin` all
@@ -45,11 +46,11 @@ class LossSettings:
     def __post_init__(self) -> None:
         for name in ("label_smoothing", "drop_worst_ratio", "bin_smoothing"):
             if getattr(self, name) >= 1 or (getattr(self, name) < 0 and name != "bin_smoothing"):
-                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
+                raise RefHCMError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         if min(self.bin_sigma, self.text_weight, self.code_weight, self.bin_weight, self.box_weight) < 0:
-            raise ValueError("Loss weights and the width of the bin smoothing cannot be negative.")
+            raise RefHCMError("Loss weights and the width of the bin smoothing cannot be negative.")
         if 0 < self.bin_sigma < 0.25:  # the nearest neighbour's weight would vanish in float32
-            raise ValueError(f"bin_sigma is 0 (off) or at least 0.25 bins, not {self.bin_sigma}.")
+            raise RefHCMError(f"bin_sigma is 0 (off) or at least 0.25 bins, not {self.bin_sigma}.")
 
     @property
     def bin_share(self) -> float:

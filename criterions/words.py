@@ -60,9 +60,9 @@ class WordLoss(nn.Module):
         self, cells: Tensor, grid: tuple[int, int], embeddings: Tensor, questions: Sequence[Question],
         annotations: Sequence[Annotation],
     ) -> Tensor:  # fmt: skip
-        """Sum over rows. `cells` [B, h * w, C]: each row's picture at the encoder's door, without positions;
+        """Sum over rows. `cells` float32 [B, h * w, C]: each row's picture at the encoder's door, without positions;
         `embeddings` [V, C]: the token matrix."""
         weight = person_weights(annotations, *grid).to(cells)
         seen = F.layer_norm((weight[:, None] @ cells).squeeze(1), cells.shape[-1:])
-        logits = self.scale * F.linear(seen, embeddings[slice(*self.vocabulary.text_span)])
+        logits = self.scale.float() * F.linear(seen, embeddings[slice(*self.vocabulary.text_span)].float())
         return -(self.wanted(questions, annotations).to(cells) * logits.log_softmax(-1)).sum()

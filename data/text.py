@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RefHCMError
+from ..errors import MissingExtraError, RefHCMError
 from .annotation import KEYPOINT_NAMES
 
 
@@ -70,8 +70,10 @@ class PublishedBpe:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
+        try:
+            from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("tokenizers", "published") from error
         files = {file.name: read_published(file, Path(folder)) for file in PUBLISHED_FILES}
         symbols = [line.split(" ")[0] for line in files["dict.txt"].decode("ascii").splitlines()]
         merges = files["vocab.bpe"].decode("utf-8").splitlines()[1:]  # the first line is a version mark
@@ -175,8 +177,8 @@ def train_sentencepiece(
 
     Each of `extra_symbols` becomes one piece together with the space before it (" left_eye"). Letters that
     the texts lack are spelt in UTF-8 bytes (256 pieces of the `size`), so nothing is unknown. Spaces are kept
-    as they are. Merges make every word that recurs one piece; the unigram model, on so few different words, leaves most of
-    them in three.
+    as they are. Merges make every word that recurs one piece; the unigram model, on so few different words,
+    leaves most of them in three.
     """
     import sentencepiece
 

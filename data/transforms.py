@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from ..errors import RefHCMError
 from .annotation import KEYPOINT_NAMES, PART_NAMES, Annotation, Box, Question
 
 Pair = tuple[Question, Annotation]
@@ -144,7 +145,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not (0 <= self.flip <= 1 and 0 < self.zoom <= 1 and 0 <= self.colour < 1):
-            raise ValueError(
+            raise RefHCMError(
                 "Augmentation: flip is a chance (0 to 1), zoom a share (above 0 to 1), colour 0 to below 1."
             )
 

@@ -1,6 +1,7 @@
 """The label-smoothed loss as a fairseq criterion: `--criterion refhcm_loss`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,12 +76,12 @@ class RefHCMLoss(FairseqCriterion):
         place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
         losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
+        log = {"loss": loss.detach()}  # of the answer alone, so that it compares with runs without aids
         aids = self._aids(model, extra, sample)
         for name, weight in self.aid_weights.items():
             if name in aids:  # a row's cells weigh like its box's tokens
                 loss = loss + weight * BOX_PLACES * aids[name]
-        log = {
-            "loss": loss.detach(),
+        log |= {
             "sample_size": size,
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
@@ -91,10 +92,16 @@ class RefHCMLoss(FairseqCriterion):
             log.update(self._hits(logits, target, losses.kind))
         return loss, size, log
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Resume: aids that the checkpoint knows go on; one that was switched on since begins anew."""
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
     def _aids(self, model: Any, extra: dict[str, Any], sample: dict[str, Any]) -> dict[str, Tensor]:
         """Losses, summed over rows, that are read off the encoder's picture cells and not off the answer."""
-        grid = tuple(side // 16 for side in sample["net_input"]["patch_images"].shape[2:])
-        states, people = extra["memory"].states.float(), sample["annotations"]
+        if self.grounding is self.details is self.words is None:
+            return {}
+        grid = tuple(extra["features"].shape[2:])
+        states, people = extra["memory"].states, sample["annotations"]
         aids = {}
         if self.grounding is not None:
             aids["grounding"] = self.grounding(states, grid, people)
@@ -102,7 +109,8 @@ class RefHCMLoss(FairseqCriterion):
             aids["parts"], aids["joints"] = self.details(states, grid, people)
         if self.words is not None:
             encoder = model.encoder
-            cells = encoder.image_proj(extra["features"].float().flatten(2).transpose(1, 2))
+            features = extra["features"].to(encoder.image_proj.weight.dtype)
+            cells = encoder.image_proj(features.flatten(2).transpose(1, 2)).float()
             cells = cells.index_select(0, sample["net_input"]["image_index"])
             aids["words"] = self.words(cells, grid, encoder.embed_tokens.weight, sample["questions"], people)
         return aids

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import logging
+import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ..errors import RefHCMError
+
 _MARK = "_refhcm_shim"
 
 
-class FairseqMissingError(ImportError):
+class FairseqMissingError(RefHCMError, ImportError):
     """fairseq is not installed, or was imported before it could be mended."""
 
 
@@ -46,6 +49,7 @@ def load_fairseq() -> ModuleType:
         fairseq = importlib.import_module("fairseq")
         importlib.import_module("fairseq.options")
     _allow_own_checkpoints()
+    _refuse_broken_checkpoints()
     _broadcast_without_pickle_file()
     _keep_bf16_off_tpu()
     _distribute_on_cpu()
@@ -110,6 +114,23 @@ def _allow_own_checkpoints() -> None:
     scalar = np.float64(0).__reduce__()[0]  # numpy's rebuilder; numpy 2 keeps it in another module
     kinds = {type(np.dtype(name)) for name in ("bool", "int32", "int64", "float16", "float32", "float64")}
     torch.serialization.add_safe_globals([argparse.Namespace, np.dtype, scalar, *kinds])
+
+
+def _refuse_broken_checkpoints() -> None:
+    """A checkpoint that is cut short, or holds more than data, ends in torch's traceback; here it is one sentence."""
+    utils: Any = importlib.import_module("fairseq.checkpoint_utils")
+    read: Callable[..., Any] = utils.load_checkpoint_to_cpu
+
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(path, *args, **kwargs)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise RefHCMError(
+                f"{path} cannot be resumed from: it is cut short, or holds more than data and is not executed. "
+                "Delete it to start anew, or name another with --restore-file."
+            ) from error
+
+    utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
 def _broadcast_without_pickle_file() -> None:

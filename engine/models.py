@@ -9,8 +9,10 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor
 
+from ..errors import RefHCMError
 from ..models.config import PRESETS, ModelConfig
-from ..models.initial import start_places, start_weights
+from ..models.initial import start_codes, start_places, start_weights
+from ..models.label_map_files import load_label_map
 from ..models.refhcm import RefHCM
 from .weights import load_initial
 
@@ -44,6 +46,9 @@ class ModelOptions(FairseqDataclass):
     start_places: bool = field(
         default=False, metadata={"help": "begin bins and picture cells as Fourier features of their places"}
     )
+    start_codes: str = field(
+        default="", metadata={"help": "folder of the label-map tokenizer: begin its codes by what they stand for"}
+    )
     autocast: str = field(
         default="none", metadata={"help": "none, or bf16: mixed precision without loss scaling, CPU or GPU"}
     )
@@ -66,7 +71,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
         RefHCM.__init__(self, config)
         self._is_generation_fast = False  # what BaseFairseqModel.__init__ sets; it cannot pass `config` on
         if autocast not in AUTOCAST:
-            raise ValueError(f"--autocast is one of {', '.join(AUTOCAST)}, not {autocast!r}.")
+            raise RefHCMError(f"--autocast is one of {', '.join(AUTOCAST)}, not {autocast!r}.")
         self.autocast = AUTOCAST[autocast]
         self.num_updates = 0
 
@@ -92,6 +97,8 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
                 start_weights(model)
             if cfg.imagenet:
                 model.load_imagenet()
+        if cfg.start_codes:
+            start_codes(model, vocabulary.label_span, load_label_map(cfg.start_codes).quantize.embedding.weight)
         if cfg.freeze_encoder_embedding or cfg.freeze_decoder_embedding:
             model.encoder.embed_tokens.weight.requires_grad_(False)
         return model

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.annotation import KEYPOINT_NAMES, PART_NAMES, Box
+from ..errors import RefHCMError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,13 +46,15 @@ class Answer:
     """uint8 (H, W): CIHP classes 0 to 19 (`refhcm.data.annotation.PART_NAMES`)."""
     caption: str | None = None
     """One sentence that describes the person."""
+    image: Image | None = field(default=None, repr=False)
+    """The picture that was asked about, as the model took it (RGB, after its EXIF turn), to draw on."""
 
     def __post_init__(self) -> None:
         width, height = self.size
         if self.keypoints is not None and self.keypoints.shape != (len(KEYPOINT_NAMES), 3):
-            raise ValueError(f"Keypoints must have the shape (17, 3), not {self.keypoints.shape}.")
+            raise RefHCMError(f"Keypoints must have the shape (17, 3), not {self.keypoints.shape}.")
         if self.parsing is not None and self.parsing.shape != (height, width):
-            raise ValueError(f"A part map of shape {self.parsing.shape} does not fit a {width} x {height} picture.")
+            raise RefHCMError(f"A part map of shape {self.parsing.shape} does not fit a {width} x {height} picture.")
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -65,16 +68,19 @@ class Answer:
             return ()
         return tuple(name for part, name in enumerate(PART_NAMES) if part and (self.parsing == part).any())
 
-    def draw(self, image: Any, panel: bool = True) -> Image:
+    def draw(self, image: Any = None, panel: bool = True) -> Image:
         """The picture with this answer drawn on it, RGB.
 
-        `image` is the picture that was asked about, in any form that the predictor takes. With `panel`, a small picture
+        `image` is a picture of the same size in any form that the predictor takes, by default the one that was asked
+        about. With `panel`, a small picture
         is enlarged and a huge one shrunk, and a strip below it holds question, caption and legend; without, the result
         has the size of the picture and only box, skeleton and parts are drawn.
         """
         from .draw import draw_answer
 
-        return draw_answer(image, self, panel=panel)
+        if image is None and self.image is None:
+            raise RefHCMError("This answer does not hold its picture: give it to draw(picture).")
+        return draw_answer(self.image if image is None else image, self, panel=panel)
 
     def to_dict(self, parsing_file: str | None = None) -> dict[str, Any]:
         """A dictionary of plain numbers, strings and lists, ready for JSON (no NaN).
@@ -116,11 +122,11 @@ class Answer:
         return written
 
     def save_parsing(self, path: str | Path) -> Path:
-        """Write the part map as a grey PNG whose pixel values are the classes; ValueError when there is no map."""
+        """Write the part map as a grey PNG whose pixel values are the classes; RefHCMError when there is no map."""
         from PIL import Image
 
         if self.parsing is None:
-            raise ValueError("This answer has no part map to save: ask for 'parsing'.")
+            raise RefHCMError("This answer has no part map to save: ask for 'parsing'.")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(self.parsing, dtype=np.uint8)).save(path, format="PNG")

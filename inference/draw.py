@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.annotation import PART_COLOURS, PART_NAMES, SKELETON
+from ..errors import RefHCMError
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -46,14 +47,14 @@ TEXT_LINES = 3
 def draw_answer(image: Any, answer: Answer, panel: bool = True) -> Image.Image:
     """The picture with `answer` drawn on it, as RGB.
 
-    `image` is a path, bytes, PIL picture or uint8 array [H, W, 3] of the size that the answer is for; ValueError when
+    `image` is a path, bytes, PIL picture or uint8 array [H, W, 3] of the size that the answer is for; RefHCMError when
     it is not. A limb is drawn only where both its ends are present. See `Answer.draw` for `panel`.
     """
     from ..data.images import open_image
 
     picture = open_image(image)
     if picture.size != tuple(answer.size):
-        raise ValueError(
+        raise RefHCMError(
             f"This answer is about a picture of {answer.size[0]} x {answer.size[1]} pixels; the one to draw on has "
             f"{picture.width} x {picture.height}."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.annotation import PART_NAMES, Annotation
-from ..data.dataset import ReferringDataset, SampleDataset
+from ..data.dataset import LAYOUTS, ReferringDataset, SampleDataset
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
@@ -22,9 +23,17 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_logits
 from ..tasks import Reading, Task
+from ..tasks.rec import Rec
+from ..tasks.rhrc import RHrc
+from ..tasks.rkpt import RKpt
+from ..tasks.rpar import RPar, RParFullMask
+from ..tasks.s1 import S1
 from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
 from .predictor import RefHCMPredictor
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Rec, RKpt, RParFullMask, RHrc, S1, RPar)}
+"""What can be scored."""
 
 
 @dataclass
@@ -36,6 +45,58 @@ class Evaluation:
     invalid: int = 0
     """Answers that are not well-formed; the grammar should leave none."""
     scores: dict[str, float] = field(default_factory=dict)
+
+
+def fitting_tasks(kind: str) -> list[str]:
+    """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
+    return [name for name in TASKS if not _lacking(kind, name)]
+
+
+def check_tasks(kind: str, names: Sequence[str]) -> None:
+    """Raise RefHCMError for an unknown layout or task, and for a task about which the layout does not know enough."""
+    for name in names:
+        if lacking := _lacking(kind, name):
+            raise RefHCMError(
+                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
+                f"ask for {', '.join(fitting_tasks(kind))}, or give a file of another kind."
+            )
+
+
+def _lacking(kind: str, name: str) -> list[str]:
+    if kind not in LAYOUTS:
+        raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
+    if name not in TASKS:
+        raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
+    task = TASKS[name]
+    # Codes are scored as the part map that they stand for.
+    wanted = ["parts" if need == "codes" else need for need in task.needs]
+    # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
+    words = ["text"] if task.prompt.startswith(Rec.prompt) else []
+    return [field for field in words + wanted if field not in LAYOUTS[kind]]
+
+
+def choose_rows(rows: ReferringDataset, limit: int | None) -> tuple[list[int], int]:
+    """Which rows a limit leaves, and how many pictures they are of.
+
+    The rows are spread evenly over the file; where that passes over a picture although the limit has room for all,
+    its first row takes the place of one of a picture that has several. RefHCMError without rows or below a limit of 1.
+    """
+    if limit is not None and limit < 1:
+        raise RefHCMError(f"A limit of {limit} rows leaves nothing to score: it is 1 or more.")
+    if not len(rows):
+        raise RefHCMError(f"{rows.file.path} has no rows.")
+    keys = [rows.picture_key(row) for row in range(len(rows))]
+    count = min(len(keys), limit or len(keys))
+    chosen = {row * len(keys) // count for row in range(count)}
+    taken = Counter(keys[row] for row in chosen)
+    missed = {key: row for row, key in reversed(list(enumerate(keys))) if key not in taken}
+    if len(taken) + len(missed) <= count:
+        for key, row in missed.items():
+            ((fullest, _),) = taken.most_common(1)
+            chosen.remove(max(other for other in chosen if keys[other] == fullest))
+            chosen.add(row)
+            taken.update({fullest: -1, key: 1})
+    return sorted(chosen), len(taken)
 
 
 def evaluate(
@@ -54,9 +115,12 @@ def evaluate(
 
     Args:
         path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
-        task_name: One of `tasks.names()`.
-        limit: Take only so many rows, spread evenly over the file.
+        task_name: One of `fitting_tasks(kind)`.
+        limit: Take only so many rows (see `choose_rows`).
+
+    Raises RefHCMError where the layout does not know enough for the task, and for a row that cannot be used.
     """
+    check_tasks(kind, [task_name])
     task = predictor.task(task_name)
     label_map = predictor.label_map if "codes" in task.needs else None
     if "codes" in task.needs and label_map is None:
@@ -84,8 +148,7 @@ def _batches(
     config = predictor.model.config
     look = {"mean": config.image_mean, "std": config.image_std}
     data = SampleDataset(rows, [task], config.image_size, **look, bad_share=0.0, targets=False)
-    count = min(len(data), limit or len(data))
-    chosen = torch.utils.data.Subset(data, [row * len(data) // count for row in range(count)])
+    chosen = torch.utils.data.Subset(data, choose_rows(rows, limit)[0])
     return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
 
 

@@ -7,8 +7,7 @@ One call costs one pass of the vision trunk per picture, one encode and one deco
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,9 +48,10 @@ class _Row:
 class ImageView:
     """A picture whose trunk features are kept, to ask many things about it; made by `RefHCMPredictor.image`."""
 
-    def __init__(self, predictor: RefHCMPredictor, features: Tensor, size: tuple[int, int]) -> None:
-        self.size = size
+    def __init__(self, predictor: RefHCMPredictor, features: Tensor, picture: Image) -> None:
+        self.size = picture.size
         """Width and height in pixels."""
+        self._picture = picture
         self._predictor = predictor
         self._features: Tensor | None = features
 
@@ -67,7 +67,14 @@ class ImageView:
         if self._features is None:
             raise RefHCMError("This view of a picture is closed: open another with model.image(photo).")
         question = check_question(text, region, self.size)
-        return self._predictor.answer(self._features, [(0, question)], check_tasks(tasks), check_beam(beam))[0]
+        found = self._predictor.answer(self._features, [(0, question)], check_tasks(tasks), check_beam(beam))[0]
+        return replace(found, image=self._picture)
+
+    def __enter__(self) -> ImageView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the features."""
@@ -116,7 +123,7 @@ class RefHCMPredictor:
             return view(text, region=region, tasks=tasks, beam=beam)
 
     def many(
-        self, questions: Sequence[tuple[ImageSource, str | Region]], *, tasks: Sequence[str] = TASKS, beam: int = 1,
+        self, questions: Iterable[tuple[ImageSource, str | Region]], *, tasks: Sequence[str] = TASKS, beam: int = 1,
         batch_size: int = 8,
     ) -> list[Answer]:  # fmt: skip
         """Answer questions (image, words or region) in batches; a picture that recurs in a batch is read once.
@@ -125,25 +132,24 @@ class RefHCMPredictor:
         """
         tasks, beam = check_tasks(tasks), check_beam(beam)
         batch_size = check_batch_size(batch_size)
+        if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
+            raise RefHCMError(f"Questions are a list of pairs (picture, words or region), not {questions!r}.")
+        questions = list(questions)
         answers: list[Answer] = []
         for start in range(0, len(questions), batch_size):
             answers += self._answer_batch(questions[start : start + batch_size], tasks, beam)
         return answers
 
-    @contextmanager
-    def image(self, image: ImageSource) -> Iterator[ImageView]:
+    def image(self, image: ImageSource) -> ImageView:
         """A picture to ask many things about: `with model.image(photo) as view: view("the man in red")`."""
         picture = open_image(image)
-        view = ImageView(self, self._features([self._pixels(picture)]), picture.size)
-        try:
-            yield view
-        finally:
-            view.close()
+        return ImageView(self, self._features([self._pixels(picture)]), picture)
 
     def _answer_batch(
         self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int
     ) -> list[Answer]:
         pixels: list[Tensor] = []
+        pictures: list[Image] = []
         known: dict[object, tuple[int, tuple[int, int]]] = {}
         rows: list[tuple[int, Question]] = []
         for source, asked in map(check_pair, questions):
@@ -152,10 +158,12 @@ class RefHCMPredictor:
                 picture = open_image(source)
                 known[key] = len(pixels), picture.size
                 pixels.append(self._pixels(picture))
+                pictures.append(picture)
             index, size = known[key]
             text, region = (asked, None) if asked is None or isinstance(asked, str) else (None, asked)
             rows.append((index, check_question(text, region, size)))
-        return self.answer(self._features(pixels), rows, tasks, beam)
+        found = self.answer(self._features(pixels), rows, tasks, beam)
+        return [replace(answer, image=pictures[index]) for answer, (index, _) in zip(found, rows, strict=True)]
 
     # -- answering -------------------------------------------------------------------------------------------
     @torch.inference_mode()

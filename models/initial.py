@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.vocabulary import Span
+from ..errors import RefHCMError
 from .refhcm import RefHCM
 
 BIN_STD = 0.02
@@ -28,6 +29,26 @@ def fourier_features(fractions: Tensor, width: int, waves: float) -> Tensor:
     frequency = 0.5 * (waves / 0.5) ** (torch.arange(count) / max(count - 1, 1))
     angle = 2 * math.pi * fractions[:, None] * frequency
     return math.sqrt(2) * torch.cat([angle.sin(), angle.cos()], 1)
+
+
+@torch.no_grad()
+def start_codes(model: RefHCM, codes: Span, codebook: Tensor) -> None:
+    """Let codes whose vectors in the label-map tokenizer's `codebook` [n, width] are alike begin with embeddings alike.
+
+    Random Fourier features of the vectors (Rahimi, Recht 2007) at several scales, in place: codes are then regions of a
+    space that the decoder can point into, and not so many unrelated names.
+    """
+    count, width = codes[1] - codes[0], model.config.d_model
+    if len(codebook) < count:
+        raise RefHCMError(f"The codebook has {len(codebook)} vectors for {count} codes; they belong to another model.")
+    vectors = codebook[:count].float().cpu()
+    vectors = vectors - vectors.mean(0)
+    vectors = vectors / vectors.pow(2).mean(0).max().sqrt().clamp(min=1e-6)
+    random = torch.Generator().manual_seed(0)
+    scale = 0.5 * 6 ** torch.rand(width, generator=random)  # 0.5 to 3 per spread of the widest direction
+    angle = vectors @ (torch.randn(vectors.shape[1], width, generator=random) * scale)
+    angle = angle + 2 * math.pi * torch.rand(width, generator=random)
+    model.encoder.embed_tokens.weight[slice(*codes)] = BIN_STD * math.sqrt(2) * angle.cos()
 
 
 @torch.no_grad()
@@ -63,7 +84,7 @@ def resize_places(model: RefHCM, trained_size: int) -> None:
     is that of the same step across the picture: both are interpolated. Lets a model learn on small pictures first.
     """
     config = model.config
-    side, old, new = config.image_bucket_size, trained_size // 16, config.image_size // 16
+    side, old, new = config.image_bucket_size, -(-trained_size // 16), -(-config.image_size // 16)
     if old == new:
         return
     table = model.encoder.embed_image_positions.weight

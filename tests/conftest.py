@@ -1,5 +1,6 @@
 """A complete model with random weights, small enough to be made in a second, for tests of everything above it."""
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,9 @@ from refhcm.models.label_map_files import save_label_map
 from refhcm.models.refhcm import RefHCM
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, most of all on a busy machine
+
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 SENTENCES = (
     "the woman in the red coat on the left",

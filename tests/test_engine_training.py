@@ -172,6 +172,37 @@ def test_a_missing_tokenizer_is_one_sentence(data):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--autocast", "fp8"), "--autocast is one of"),
+        (("--label-smoothing", "2"), "label_smoothing must be"),
+        (("--flip", "3"), "flip is a chance"),
+        (("--init-from", "nowhere.pt"), "nowhere.pt"),
+    ],
+)
+def test_wrong_options_are_one_sentence(monkeypatch, data, tmp_path, options, said):
+    with pytest.raises(SystemExit, match=said):
+        train(monkeypatch, data, tmp_path, "--max-update", "1", *options)
+
+
+def test_a_broken_checkpoint_is_not_resumed_and_says_so(monkeypatch, data, tmp_path):
+    train(monkeypatch, data, tmp_path, "--max-update", "1")
+    last = tmp_path / "checkpoint_last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    with pytest.raises(SystemExit, match="cut short"):
+        train(monkeypatch, data, tmp_path, "--max-update", "2")
+
+
+def test_a_bad_row_in_a_loader_process_is_one_sentence(monkeypatch, data, tmp_path):
+    rows = (data / "train" / "rec.tsv").read_text().splitlines()
+    (tmp_path / "bad.tsv").write_text("\n".join([rows[0].replace(",", ";"), *rows[1:]]) + "\n")
+    source = f"{tmp_path / 'bad.tsv'},train/rec.tsv"
+    with pytest.raises(SystemExit) as stopped:
+        train(monkeypatch, data, tmp_path / "run", "--max-update", "4", "--num-workers", "1", task="rec", source=source)
+    assert "bad.tsv" in str(stopped.value) and "Traceback" not in str(stopped.value)
+
+
 def test_batches_need_a_size(monkeypatch, data, tmp_path):
     with pytest.raises(SystemExit, match="--batch-size"):
         train(monkeypatch, data, tmp_path, "--max-tokens", "100", "--max-update", "1", "--batch-size", "0")

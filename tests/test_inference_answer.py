@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from refhcm.data.annotation import PART_NAMES
+from refhcm.errors import RefHCMError
 from refhcm.inference.answer import Answer
 from refhcm.inference.draw import BOX_COLOUR, LEFT_COLOUR, MIDDLE_COLOUR, RIGHT_COLOUR
 
@@ -90,6 +91,8 @@ def test_without_panel_the_drawing_has_the_size_of_the_picture():
 def test_a_limb_is_drawn_only_between_present_points():
     picture = Image.new("RGB", SIZE, "gray")
     bare = {"box": None, "parsing": None, "caption": None}
+    with pytest.raises(RefHCMError, match="does not hold its picture"):
+        some_answer(**bare).draw()
     drawn = some_answer(**bare).draw(picture)
     assert has_colour(drawn, LEFT_COLOUR) and has_colour(drawn, RIGHT_COLOUR) and has_colour(drawn, MIDDLE_COLOUR)
     one = np.zeros((17, 3), np.float32)

@@ -62,6 +62,24 @@ def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given
     assert answer.score == pytest.approx(np.exp(-0.5))
 
 
+def test_a_view_also_works_without_with_and_an_answer_draws_on_its_picture(tiny_predictor, photo):
+    view = tiny_predictor.image(photo)
+    answer = view(WORDS, tasks=("box",))
+    assert same(answer, tiny_predictor(photo, WORDS, tasks=("box",)))
+    assert (np.asarray(answer.draw()) == np.asarray(answer.draw(photo))).all()
+    (other,) = tiny_predictor.many(iter([(photo, WORDS)]), tasks=("box",))
+    assert (np.asarray(other.draw()) == np.asarray(answer.draw())).all()
+    view.close()
+    with pytest.raises(RefHCMError, match="closed"):
+        view(WORDS)
+
+
+@pytest.mark.parametrize("questions", [None, 5, "photo.jpg"])
+def test_many_takes_pairs_only(tiny_predictor, questions):
+    with pytest.raises(RefHCMError, match="list of pairs"):
+        tiny_predictor.many(questions)
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_model_trained_for_regions_is_asked_by_the_box_itself(tiny_predictor, photo, monkeypatch, trained):
     asked = []

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from refhcm.errors import RefHCMError
 from refhcm.models.config import ModelConfig
-from refhcm.models.initial import fourier_features, resize_places, start_places
+from refhcm.models.initial import fourier_features, resize_places, start_codes, start_places
 from refhcm.models.refhcm import RefHCM
 
 SMALL = {"d_model": 32, "encoder_heads": 2, "decoder_heads": 2, "encoder_layers": 1, "decoder_layers": 1,
@@ -23,6 +24,19 @@ def test_neighbouring_bins_begin_more_alike_than_distant_ones():
     bins = network.encoder.embed_tokens.weight[136:200].detach()
     likeness = torch.nn.functional.cosine_similarity(bins[:1], bins)
     assert likeness[1] > 0.9 > likeness[8] and likeness[1] > likeness[30]
+
+
+def test_codes_that_stand_for_like_things_begin_more_alike():
+    network = model(d_model=64)
+    codebook = torch.linspace(0, 1, 16)[:, None] * torch.tensor([3.0, 1.0])
+    before = network.encoder.embed_tokens.weight.detach().clone()
+    start_codes(network, (104, 120), codebook)
+    after = network.encoder.embed_tokens.weight.detach()
+    likeness = torch.nn.functional.cosine_similarity(after[104:105], after[104:120])
+    assert likeness[1] > 0.9 > likeness[6] and likeness[1] > likeness[15]
+    assert torch.equal(after[:104], before[:104]) and torch.equal(after[120:], before[120:])
+    with pytest.raises(RefHCMError, match="another model"):
+        start_codes(network, (104, 121), codebook)
 
 
 def test_fourier_features_have_unit_variance():
