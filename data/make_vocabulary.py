@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import RefHCMError
 from .annotation import CODE_GRID
+from .commands import in_range, one_sentence, writable_folder
 from .dataset import LAYOUTS
 from .text import normalise_reference, train_sentencepiece, training_captions
 from .tsv import TsvFile
@@ -43,10 +44,11 @@ def make_vocabulary(
     out: str | Path, texts: Iterator[str], size: int, bins: int, label_codes: int, prompts: Sequence[str] = ()
 ) -> Vocabulary:
     """Train the text pieces on `texts` and `prompts` and write both files of the token space into the folder `out`."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    in_range(1, 1 << 16, size=size, label_codes=label_codes)
+    in_range(2, 1 << 16, bins=bins)
+    out = writable_folder(out)
     # Instructions recur in every question: said often enough, their words become single pieces.
-    text = train_sentencepiece([*texts, *(prompt.format("") for prompt in prompts for _ in range(50))],
+    text = train_sentencepiece([*texts, *(prompt.replace("{}", "") for prompt in prompts for _ in range(50))],
                                out / TEXT_MODEL, size)  # fmt: skip
     codes = label_codes + 2 + CODE_GRID[0] * CODE_GRID[1] + SPARE_CODES
     vocabulary = Vocabulary(text, num_codes=codes, num_bins=bins, label_codes=label_codes, mark_start=label_codes)
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         texts = (text for path in given.files for text in words_of(path, given.kind))
         made = make_vocabulary(given.out, texts, given.size, given.bins, given.label_codes, given.prompt)
     except (RefHCMError, OSError) as error:
-        raise SystemExit(f"make_vocabulary: {error}") from error
+        raise SystemExit(f"make_vocabulary: {one_sentence(error)}") from error
     print(f"{made.text.size} text pieces, {made.num_codes} codes, {made.num_bins} bins: {made.size} tokens")
 
 

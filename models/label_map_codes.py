@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..data.dataset import LAYOUTS, ReferringDataset
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
@@ -31,8 +32,11 @@ def fill_codes(
     naming file and line for a row without a usable part map or box.
     """
     source, target = Path(source), Path(target)
+    if target.is_dir():
+        raise RefHCMError(f"{target} is a folder: name a file to write to.")
     columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}
     data = ReferringDataset(source, kind, columns=columns, parts=True, draft=64)
+    writable_folder(target.parent)
     part = target.with_name(target.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
@@ -78,12 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokenizer", required=True, help="folder with label_map.json and .safetensors")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     try:
+        in_range(1, MAX_THREADS, threads=options.threads)
+        torch.set_num_threads(options.threads)
         target = options.target or options.source
         count = fill_codes(options.source, target, load_label_map(options.tokenizer), options.kind)
-    except (RefHCMError, FileNotFoundError) as error:
-        raise SystemExit(str(error)) from error
+    except (RefHCMError, OSError) as error:
+        raise SystemExit(f"label_map_codes: {one_sentence(error)}") from error
     print(f"{count} rows written to {target}")
 
 

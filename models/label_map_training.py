@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
 from .label_map import Codebook, LabelMapConfig, LabelMapTokenizer
@@ -263,9 +264,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default = getattr(recipe, name)
         parser.add_argument(f"--{name}", type=type(default), default=default)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     recipe = replace(recipe, **{name: getattr(options, name) for name in _OPTIONS})
     try:
+        _check(options)
+        torch.set_num_threads(options.threads)
+        writable_folder(options.out)  # before the hours of training, not after
         people, held_out = _gather(options)
         print(f"{len(people)} people to train on, {len(held_out)} held out")
         if options.refine:
@@ -275,10 +278,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config = LabelMapConfig.preset(options.preset)
             tokenizer = train(people, replace(config, codebook=options.codebook or config.codebook), recipe)
         save_label_map(options.out, tokenizer)
-    except (RefHCMError, FileNotFoundError) as error:
-        raise SystemExit(str(error)) from error
+    except (RefHCMError, OSError) as error:
+        raise SystemExit(f"label_map_training: {one_sentence(error)}") from error
     if held_out:
         _report(tokenizer, held_out)
+
+
+def _check(options: argparse.Namespace) -> None:
+    in_range(1, MAX_THREADS, threads=options.threads)
+    in_range(1, steps=options.steps, batch=options.batch, codebook=options.codebook, limit=options.limit)
+    in_range(0, 1, rate=options.rate, occlude=options.occlude)
+    in_range(0, 2**32 - 1, seed=options.seed)
 
 
 def _report(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray]) -> None:
@@ -298,6 +308,8 @@ def _gather(options: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndar
     if options.bank:
         more, held_out = read_bank(options.bank, options.limit)
         people += more
+    if not people:
+        raise RefHCMError("nobody is left to train on: give more files or a larger bank.")
     if options.valid:
         held_out = read_rows([options.valid], options.limit, options.kind)
     return people, held_out

@@ -159,6 +159,12 @@ def test_codes_can_be_filled_in_place(rows, tmp_path):
     assert rows.read_text() == (tmp_path / "other.tsv").read_text()
 
 
+def test_codes_are_not_computed_for_a_target_that_cannot_be_written(rows, tmp_path):
+    for target, said in ((tmp_path, "is a folder"), (rows / "out.tsv", "is a file")):
+        with pytest.raises(RefHCMError, match=said):
+            fill_codes(rows, target, LabelMapTokenizer(TINY).eval())
+
+
 def test_a_row_without_its_part_map_is_named_and_nothing_is_written(rows, tmp_path):
     (tmp_path / "2.png").unlink()
     with pytest.raises(RefHCMError, match=r"rpar\.tsv, line 3: .*2\.png"):
@@ -187,5 +193,13 @@ def test_the_commands_end_with_one_sentence(tmp_path, capsys):
         training_main(["--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"no dataset file at .*nowhere"):
         training_main([str(tmp_path / "nowhere.tsv"), "--out", str(tmp_path)])
+    for option in ("--threads", "--steps", "--batch", "--codebook", "--limit"):
+        with pytest.raises(SystemExit, match=f"label_map_training: {option} must be"):
+            training_main(["a.tsv", "--out", str(tmp_path), option, "0"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="is a file: name a folder"):  # before the data are looked for
+        training_main([str(tmp_path / "nowhere.tsv"), "--out", str(tmp_path / "file")])
+    with pytest.raises(SystemExit, match="label_map_codes: --threads must be"):
+        codes_main(["a.tsv", "b.tsv", "--tokenizer", str(tmp_path), "--threads", "0"])
     with pytest.raises(SystemExit, match=r"label_map\.json is missing"):
         codes_main(["a.tsv", "b.tsv", "--tokenizer", str(tmp_path)])

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refhcm.data.annotation import KEYPOINT_NAMES, PART_NAMES
-from refhcm.data.scenes import bank
+from refhcm.data.scenes import bank, bank_subset
 from refhcm.data.scenes.cutout import ATTRIBUTE_KEYS, Cutout
+from refhcm.data.scenes.splits import SPLITS, outfit_split
+from refhcm.errors import RefHCMError
 
 WORDS = dict.fromkeys(ATTRIBUTE_KEYS, "") | {
     "gender": "woman",
@@ -111,6 +113,24 @@ def test_damage_is_told_in_one_sentence(tmp_path):
         bank.decode(parts, parts, record)  # a PNG where WebP belongs
     with pytest.raises(bank.BankError, match="damaged"):
         bank.decode(image, parts, {key: value for key, value in record.items() if key != "keypoints"})
+
+
+def test_the_command_tells_what_is_wrong(tmp_path, capsys):
+    for option in ("--count", "--workers"):
+        assert bank.main([str(tmp_path), option, "0"]) == 1
+        assert capsys.readouterr().err == f"bank: {option} must be at least 1, not 0.\n"
+    (tmp_path / "bank.json").write_text("{")
+    with pytest.raises(bank.BankError, match=r"bank\.json is damaged"):
+        bank._prepare(tmp_path, 1, seed=1)
+    with pytest.raises(RefHCMError, match="is a file: name a folder"):
+        bank._prepare(tmp_path / "bank.json", 1, seed=1)
+
+
+def test_a_split_without_people_is_not_copied(tmp_path):
+    make_bank(tmp_path, 1)
+    other = next(split for split in SPLITS if split != outfit_split(WORDS))
+    with pytest.raises(SystemExit, match=r"bank_subset: .* holds nobody"):
+        bank_subset.main([str(tmp_path), str(tmp_path / "out"), "--split", other])
 
 
 def test_a_cutout_refuses_wrong_shapes():

@@ -86,9 +86,22 @@ def test_a_labelled_joint_in_the_corner_is_not_written_as_unlabelled():
 
 
 def test_the_command_tells_what_is_wrong(tmp_path, capsys):
-    assert main([str(tmp_path), "--count", "1", "--backend", "3d"]) == 2
-    assert "--bank" in capsys.readouterr().err
-    assert main([str(tmp_path), "--count", "0"]) == 2
-    assert main([str(tmp_path), "--photos", str(tmp_path / "none")]) == 2
+    file, photos = tmp_path / "file", tmp_path / "photos"
+    file.write_text("")
+    photos.mkdir()
+    for number in range(40):  # enough for each split
+        (photos / f"{number}.jpg").write_text(f"no picture {number}")
+    for out, options, said in (
+        (tmp_path, ("--backend", "3d"), "--bank"),
+        (tmp_path, ("--count", "0"), "--count must be at least 1"),
+        (tmp_path, ("--workers", "0"), "--workers must be at least 1"),
+        (tmp_path, ("--seed", "-1"), "--seed must be at least 0"),
+        (tmp_path, ("--photos", str(tmp_path / "none")), "no folder of photos"),
+        (tmp_path, ("--count", "20", "--photos", str(photos)), "is no picture"),
+        (file, (), f"{file} is a file"),
+    ):
+        assert main([str(out), *options]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("scenes: ") and said in told and told.count("\n") == 1
     assert main([str(tmp_path), "--count", "1", "--split", "test"]) == 0
     assert (tmp_path / "test" / "people.jsonl").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ...errors import RefHCMError
 from .splits import SPLITS, background_seed, photo_split
 
 PHOTO_SHARE = 0.7  # of the backgrounds, where photos are given
@@ -288,9 +289,16 @@ class Backgrounds:
         return Background(made_background(seed, width, height, horizon), str(seed))
 
 
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise RefHCMError(f"{path} is no picture that can be read: take it out of the photos.") from error
+
+
 def _crop(rng: np.random.Generator, path: Path, width: int, height: int) -> np.ndarray:
     """A random part of a photo, mirrored half of the time, uint8 [height, width, 3]."""
-    with Image.open(path) as photo:
+    with _open(path) as photo:
         if photo.width * photo.height > MAX_PHOTO_PIXELS:
             raise ValueError(
                 f"{path} has more than {MAX_PHOTO_PIXELS} pixels; shrink it before using it as a background."
@@ -299,7 +307,10 @@ def _crop(rng: np.random.Generator, path: Path, width: int, height: int) -> np.n
         photo.draft(
             "RGB", (int(photo.width * scale), int(photo.height * scale))
         )  # JPEG: decode no more than is needed
-        picture = photo.convert("RGB")
+        try:
+            picture = photo.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RefHCMError(f"{path} is cut off or damaged: take it out of the photos.") from error
     scale = min(picture.width / width, picture.height / height) / rng.uniform(1.0, 1.6)
     w, h = width * scale, height * scale
     x, y = rng.uniform(0, picture.width - w), rng.uniform(0, picture.height - h)

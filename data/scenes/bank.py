@@ -19,6 +19,7 @@ import zipfile
 from bisect import bisect_right
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import RefHCMError
+from ..commands import in_range, one_sentence, writable_folder
 from .cutout import Cutout
 
 FORMAT = "refhcm people bank 1"
@@ -199,14 +201,11 @@ def _start_worker() -> None:
 
 def _prepare(folder: Path, count: int, seed: int) -> list[tuple[Path, int, int, int]]:
     """Check that the folder is new or of the same seed, and list the shards that are still to be made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about, card = (
-        folder / "bank.json",
-        {"format": FORMAT, "seed": seed, "cutouts_per_shard": CUTOUTS_PER_SHARD},
-    )
-    if about.exists() and json.loads(about.read_text()) != card:
+    about = writable_folder(folder) / "bank.json"
+    card = {"format": FORMAT, "seed": seed, "cutouts_per_shard": CUTOUTS_PER_SHARD}
+    if about.exists() and (found := _read_card(about)) != card:
         raise BankError(
-            f"{folder} holds another bank ({about.read_text().strip()}): choose another folder or delete it."
+            f"{folder} holds another bank ({json.dumps(found)}): choose another folder or delete it."
         )
     about.write_text(json.dumps(card) + "\n")
     jobs = []
@@ -218,6 +217,14 @@ def _prepare(folder: Path, count: int, seed: int) -> list[tuple[Path, int, int, 
     return jobs
 
 
+def _read_card(path: Path) -> object:
+    """What bank.json says about its bank."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BankError(f"{path} is damaged ({error}): choose another folder or delete this bank.") from error
+
+
 def build(folder: str | os.PathLike, count: int, seed: int, workers: int = 1) -> None:
     """Render what is missing of a bank of `count` cut-outs. Needs the extra `scenes3d` and the MakeHuman
     garments.
@@ -226,6 +233,8 @@ def build(folder: str | os.PathLike, count: int, seed: int, workers: int = 1) ->
 
     from .people3d.assets import data_root
 
+    in_range(1, count=count, workers=workers)
+    in_range(0, seed=seed)
     data_root()  # says what is missing before any worker starts
     jobs = _prepare(Path(folder), count, seed)
     with (
@@ -248,8 +257,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         build(options.folder, options.count, options.seed, options.workers)
-    except RefHCMError as error:
-        print(error, file=sys.stderr)
+    except (RefHCMError, OSError) as error:
+        print(f"bank: {one_sentence(error)}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print("bank: a worker was ended from outside, perhaps for want of memory: ask for fewer --workers.",
+              file=sys.stderr)  # fmt: skip
         return 1
     return 0
 

@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .bank import Bank, write_shard
+from ..commands import in_range, one_sentence, writable_folder
+from .bank import Bank, BankError, write_shard
 from .splits import SPLITS, outfit_split
 
 BANK_FILE = "bank.json"
@@ -18,9 +19,12 @@ BANK_FILE = "bank.json"
 
 def copy_split(source: str | Path, out: str | Path, split: str, count: int) -> int:
     """Write the first `count` cut-outs whose outfit belongs to `split` as a bank of one shard; returns their number."""
-    bank, out = Bank(Path(source)), Path(out)
+    in_range(1, count=count)
+    bank = Bank(Path(source))
     members = [i for i in range(len(bank)) if outfit_split(bank.attributes(i)) == split][:count]
-    out.mkdir(parents=True, exist_ok=True)
+    if not members:
+        raise BankError(f"{source} holds nobody of the {split} split: name a larger bank or another --split.")
+    out = writable_folder(out)
     shutil.copyfile(Path(source) / BANK_FILE, out / BANK_FILE)
     return write_shard(out / "shard-00000.zip", ((bank[i], bank.notes(i)) for i in members))
 
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         copied = copy_split(given.bank, given.out, given.split, given.count)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"bank_subset: {error}") from error
+        raise SystemExit(f"bank_subset: {one_sentence(error)}") from error
     print(f"{copied} people of the {given.split} split in {given.out}")
 
 

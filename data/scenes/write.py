@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..commands import in_range, one_sentence, writable_folder
 from .backgrounds import Backgrounds
 from .captions import captions
 from .compose import Scene, ScenePerson, compose
@@ -195,12 +196,14 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
     """Makes all scenes of the plan and returns their folder. ValueError / FileNotFoundError for what cannot
     be made."""
     split_number(plan.split)
-    if plan.count < 1 or plan.images not in IMAGES:
-        raise ValueError(f"Ask for at least one scene, and for images as one of {', '.join(IMAGES)}.")
+    in_range(1, count=plan.count, workers=workers)
+    in_range(0, seed=plan.seed)
+    if plan.images not in IMAGES:
+        raise ValueError(f"Ask for images as one of {', '.join(IMAGES)}.")
     if workers > 1:
         SceneMaker(plan)  # a wrong choice is told here, once, not by every worker
     for folder in ("images", "parts"):
-        (plan.folder / folder).mkdir(parents=True, exist_ok=True)
+        writable_folder(plan.folder / folder)
     with ExitStack() as stack:
         files = [
             stack.enter_context(open(plan.folder / name, "w", encoding="utf-8", newline="\n"))
@@ -250,8 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         folder = write_scenes(plan, given.workers)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        print(f"scenes: {one_sentence(error)}", file=sys.stderr)
+        return 1
     print(f"{given.count} scenes in {folder}")
     return 0

@@ -1,0 +1,33 @@
+"""The command that makes a token space: two files that fit together, and one sentence for senseless numbers."""
+
+import json
+
+import pytest
+
+from refhcm.data.make_vocabulary import main
+from refhcm.data.vocabulary_file import VOCABULARY_FILE, load_vocabulary
+
+
+@pytest.fixture
+def words(tmp_path):
+    """An rhrc.tsv with one caption."""
+    path = tmp_path / "rhrc.tsv"
+    path.write_text("0\ta woman in a red coat walks\t0,0,1,1\tpicture.jpg\n")
+    return path
+
+
+def test_the_files_are_a_token_space(words, tmp_path):
+    main([str(tmp_path / "out"), str(words), "--kind", "rhrc", "--size", "400", "--bins", "64", "--prompt", "Who {x}?"])
+    section = json.loads((tmp_path / "out" / VOCABULARY_FILE).read_text())
+    assert load_vocabulary(section, tmp_path / "out").num_bins == 64
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--bins", "1"), ("--bins", "99999999"), ("--size", "0"), ("--label-codes", "0"), ("--label-codes", "-80")],
+)
+def test_senseless_numbers_are_one_sentence(words, tmp_path, option, value):
+    with pytest.raises(SystemExit, match=f"make_vocabulary: {option} must be .* not {value}"):
+        main([str(tmp_path / "out"), str(words), "--kind", "rhrc", option, value])
+    with pytest.raises(SystemExit, match="is a file: name a folder"):
+        main([str(words), str(words), "--kind", "rhrc"])
