@@ -6,20 +6,24 @@ python -m refhcm.engine.export runs/compact/checkpoint_last.pt MODEL_FOLDER --vo
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data.commands import one_sentence, writable_folder
 from ..data.text import PUBLISHED_FILES
 from ..data.vocabulary_file import TEXT_MODEL
 from ..errors import RefHCMError
 from ..models.checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from ..models.config import ModelConfig
 from ..models.label_map_files import CONFIG_NAME, WEIGHTS_NAME
+from ..models.published import unpickle
+
+_KIND = "checkpoint of RefHCM's train.py"
+_CURE = "name one of your runs, or convert a published file with `refhcm convert-checkpoint`"
 
 
 def export(
@@ -36,43 +40,34 @@ def export(
     their files are copied. `averaged` prefers the averaged weights (`--store-ema`) where there are some. Nothing in the
     checkpoint is executed. RefHCMError when it is not one of ours, FileNotFoundError when a file is missing.
     """
-    content = _read(Path(checkpoint))
-    described = content["task_state"]["refhcm"]
-    model = skeleton(ModelConfig.from_dict(described["model"]))
-    state = _weights(content, averaged)
-    compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(checkpoint))
+    content = unpickle(Path(checkpoint), (), _KIND, _CURE)
+    try:
+        described = content["task_state"]["refhcm"]
+        section, sizes = dict(described["vocabulary"]), dict(described["model"])
+        state = dict(_weights(content, averaged))
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        updates = int(content["optimizer_history"][-1]["num_updates"])
+        region_prompts = bool(described.get("region_prompts"))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise RefHCMError(f"{checkpoint} was not written by RefHCM's train.py; {_CURE}.") from error
+    model = skeleton(ModelConfig.from_dict(sizes))
+    compare_shapes(model, shapes, str(checkpoint))
     fill(model, {name: value.float() if value.is_floating_point() else value for name, value in state.items()})
 
-    files = [Path(vocabulary) / name for name in _tokenizer_files(described["vocabulary"], Path(vocabulary))]
+    files = [Path(vocabulary) / name for name in _tokenizer_files(section, Path(vocabulary))]
     if label_map is not None:
         files += [Path(label_map) / name for name in (CONFIG_NAME, WEIGHTS_NAME)]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing: the model folder needs a copy of it.")
-    sections = {"vocabulary": described["vocabulary"], "region_prompts": bool(described.get("region_prompts"))}
-    save_folder(folder, model, sections, dtype, files)
-    return int(content["optimizer_history"][-1]["num_updates"])
+    sections = {"vocabulary": section, "region_prompts": region_prompts}
+    save_folder(writable_folder(folder), model, sections, dtype, files)
+    return updates
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint that this engine wrote."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint at {path}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RefHCMError(f"{path} is no checkpoint of a training run, or is cut short ({reason}).") from error
-    if not isinstance(content, dict) or "refhcm" not in content.get("task_state", {}):
-        raise RefHCMError(
-            f"{path} was not written by RefHCM's train.py; `refhcm convert-checkpoint` converts published files."
-        )
-    return content
-
-
-def _weights(content: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
-    extra = content.get("extra_state", {})
-    if averaged:
+def _weights(content: Mapping[str, Any], averaged: bool) -> Mapping[str, torch.Tensor]:
+    extra = content.get("extra_state")
+    if averaged and extra:
         for name in ("ema_fp32_params", "ema"):
             if extra.get(name):
                 return extra[name]
@@ -81,7 +76,7 @@ def _weights(content: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]
 
 def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
     """Names of the files that the tokenizer consists of; GPT-2's own two may also come from a package."""
-    if section["text"] == "sentencepiece":
+    if section.get("text") == "sentencepiece":
         return [TEXT_MODEL]
     return [file.name for file in PUBLISHED_FILES if file.name == "dict.txt" or (folder / file.name).is_file()]
 
@@ -101,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.checkpoint, options.folder, options.vocabulary, options.label_map, DTYPES[options.dtype],
             not options.raw,
         )  # fmt: skip
-    except (RefHCMError, FileNotFoundError) as error:
-        sys.exit(f"export: {error}")
+    except (RefHCMError, OSError) as error:
+        sys.exit(f"export: {one_sentence(error)}")
     print(f"wrote {options.folder}, after {updates} updates")
 
 

@@ -54,7 +54,7 @@ def read_published(path: str | Path, ema: bool = False) -> PublishedCheckpoint:
     file's format allows that. Raises FileNotFoundError, or RefHCMError if the file is cut short, carries
     anything but tensors and plain values, or does not hold this network.
     """
-    content = _unpickle(Path(path), [Namespace])
+    content = unpickle(Path(path), [Namespace])
     model = content.get("model")
     if not isinstance(model, Mapping):
         raise RefHCMError(f"{path} has no entry 'model'; it is not a checkpoint of OFA or RefHCM.")
@@ -74,7 +74,7 @@ def read_published_vqgan(path: str | Path) -> dict[str, Tensor]:
     """The state dict of the published parsing tokenizer (a Lightning `.ckpt`), for
     `label_map_files.from_published`.
     """
-    content = _unpickle(Path(path), [_LIGHTNING_KEY])
+    content = unpickle(Path(path), [_LIGHTNING_KEY])
     state = content.get("state_dict")
     if not isinstance(state, Mapping):
         raise RefHCMError(f"{path} has no entry 'state_dict'; it is not a Lightning checkpoint.")
@@ -106,12 +106,19 @@ def config_of(state: Mapping[str, Tensor], args: Mapping[str, Any], where: str) 
 
 
 # -- reading without executing -------------------------------------------------------------------------------
-def _unpickle(path: Path, allowed: Sequence[type]) -> Mapping[str, Any]:
+def unpickle(
+    path: Path,
+    allowed: Sequence[type] = (),
+    kind: str = "published checkpoint",
+    cure: str = "fetch it again from its publisher",
+) -> Mapping[str, Any]:
     """Load with torch's restricted unpickler; `allowed` names what it may meet beside tensors and plain
     values.
+
+    kind, cure: what the file should be, and what to do if it is not, for the errors: RefHCMError, or FileNotFoundError.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; pass the path of a downloaded checkpoint.")
+        raise FileNotFoundError(f"There is no checkpoint at {path}; pass the path of a {kind}.")
     try:
         with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's advice on pickle protocols: it is refused or read
@@ -121,14 +128,13 @@ def _unpickle(path: Path, allowed: Sequence[type]) -> Mapping[str, Any]:
         name = re.search(r"GLOBAL (\S+)", str(error))
         if name:
             raise RefHCMError(
-                f"{path} asks for {name.group(1)}, which no published checkpoint does, so it was not opened; "
-                "fetch the file from its publisher again."
+                f"{path} asks for {name.group(1)}, which no {kind} does, so it was not opened; {cure}."
             ) from error
-        raise RefHCMError(f"{path} is no checkpoint, or damaged; fetch it again.") from error
+        raise RefHCMError(f"{path} is no checkpoint, or damaged; {cure}.") from error
     except Exception as error:
         # What torch raises for a damaged file depends on where the damage lies.
         raise RefHCMError(
-            f"{path} is cut short or damaged ({_first_line(error)}); fetch it again."
+            f"{path} is cut short or damaged ({_first_line(error)}); {cure}."
         ) from error
     if not isinstance(content, Mapping):
         raise RefHCMError(f"{path} holds no dictionary; it is not a checkpoint.")
