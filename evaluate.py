@@ -7,23 +7,37 @@ Prints one table per task and, with --json, writes all figures.
 """
 
 import argparse
+import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import RefHCMError
 
 ROOT = Path(__file__).resolve().parent
+PEOPLE = ROOT / "dataset" / "held_out_people"
 HELD_OUT_SEED = 77
+HELD_OUT_LIMIT = 2000
 TASKS = ("rec", "rkpt", "rpar_full_mask", "rhrc", "s1")
 
 
+def fingerprint() -> str:
+    """Short digest of what held-out scenes are made from: the people's files and the generator's code."""
+    digest = hashlib.sha256()
+    for path in sorted(PEOPLE.iterdir()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    for path in sorted((ROOT / "data" / "scenes").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]
+
+
 def held_out(count: int) -> Path:
-    """Make (once) the held-out scenes from the people of the test split that come with the code."""
+    """Make (once per `fingerprint`) the held-out scenes from the people of the test split that come with the code."""
     from refhcm.data.scenes.write import Plan, write_scenes
 
-    folder = ROOT / ".cache" / f"held-out-{HELD_OUT_SEED}-{count}"
-    plan = Plan(folder, "test", count, HELD_OUT_SEED, "mixed", (ROOT / "dataset" / "held_out_people",), images="files")
+    folder = ROOT / ".cache" / f"held-out-{HELD_OUT_SEED}-{count}-{fingerprint()}"
+    plan = Plan(folder, "test", count, HELD_OUT_SEED, "mixed", (PEOPLE,), images="files")
     if not (folder / "done").exists():
         print(f"Making {count} held-out scenes in {folder} ...", file=sys.stderr)
         write_scenes(plan, workers=2)
@@ -39,38 +53,65 @@ def show(result: object) -> None:
             print(f"  {name:<28}{value:.4f}")
 
 
-def main() -> int:
+def check(given: argparse.Namespace) -> None:
+    """Refuse, before anything costs time, what could only fail later; choose the tasks where none are given."""
+    from refhcm.inference.evaluation import check_tasks, fitting_tasks
+
+    given.tasks = given.tasks or [name for name in TASKS if name in fitting_tasks(given.kind)]
+    check_tasks(given.kind, given.tasks)
+    for name in ("scenes", "limit", "beam", "batch_size"):
+        number = getattr(given, name)
+        if number is not None and number < 1:
+            raise RefHCMError(f"--{name.replace('_', '-')} is {number}: it must be 1 or more.")
+    if given.data and not Path(given.data).is_file():
+        raise RefHCMError(f"There is no dataset file at {given.data}: check the path.")
+    if not given.data and given.kind != "person":
+        raise RefHCMError(f"Held-out scenes are of the kind person, not {given.kind}: name a file with --data as well.")
+    if given.json and (Path(given.json).is_dir() or not Path(given.json).parent.is_dir()):
+        raise RefHCMError(f"--json {given.json} cannot be written: name a file in a folder that exists.")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Score the tasks one after the other."""
+    from refhcm import load
+    from refhcm.data.dataset import ReferringDataset
+    from refhcm.inference.evaluation import choose_rows, evaluate
+
+    data = Path(given.data) if given.data else held_out(given.scenes)
+    limit = given.limit or (None if given.data else HELD_OUT_LIMIT)
+    chosen, pictures = choose_rows(ReferringDataset(data, given.kind), limit)
+    model = load(given.model, given.device)
+    print(f"{len(chosen)} questions about {pictures} {'pictures' if given.data else 'scenes'} per task")
+    results = []
+    for task in given.tasks:
+        options = {"beam": given.beam, "batch_size": given.batch_size, "limit": limit}
+        results.append(evaluate(model, data, given.kind, task, **options))
+        show(results[-1])
+    if given.json:
+        Path(given.json).write_text(json.dumps([vars(result) for result in results], indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="compact", help="'compact' or a model folder")
     parser.add_argument("--data", help="a TSV file (default: held-out scenes, made once)")
     parser.add_argument("--kind", default="person", help="its layout: rec, rkpt, rpar, rhrc or person")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help=f"any of {', '.join(TASKS)}, rpar")
+    parser.add_argument("--tasks", nargs="+", help=f"any of {', '.join(TASKS)} (all that the kind serves), or rpar")
     parser.add_argument("--scenes", type=int, default=500, help="how many held-out scenes")
-    parser.add_argument(
-        "--limit", type=int, help="score so many rows, evenly spread (default: 2000 of held-out scenes, else all)"
-    )
+    spread = f"score so many rows, evenly spread (default: {HELD_OUT_LIMIT} of held-out scenes, else all)"
+    parser.add_argument("--limit", type=int, help=spread)
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
-    given = parser.parse_args()
-    from refhcm import load
-    from refhcm.inference.evaluation import evaluate
-
+    given = parser.parse_args(arguments)
     try:
-        model = load(given.model, given.device)
-        data = Path(given.data) if given.data else held_out(given.scenes)
-        results = []
-        for task in given.tasks:
-            limit = given.limit or (None if given.data else 2000)
-            options = {"beam": given.beam, "batch_size": given.batch_size, "limit": limit}
-            results.append(evaluate(model, data, given.kind, task, **options))
-            show(results[-1])
+        check(given)
+        run(given)
     except (RefHCMError, OSError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    if given.json:
-        Path(given.json).write_text(json.dumps([vars(result) for result in results], indent=1) + "\n")
     return 0
 
 

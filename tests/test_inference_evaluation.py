@@ -1,0 +1,107 @@
+"""Scoring refuses what it cannot score before it begins, and looks at every picture that the limit has room for."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import refhcm
+from refhcm.data.dataset import ReferringDataset
+from refhcm.errors import RefHCMError
+from refhcm.inference.evaluation import check_tasks, choose_rows, evaluate, fitting_tasks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """evaluate.py as a module."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    spec = importlib.util.spec_from_file_location("evaluate_script", ROOT / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A file in the layout `rec` whose pictures have 9, 1, 9, 1, ... rows."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    counts = [9, 1] * 4
+    lines = [f"{p}_{k}\t{p}\tthe man\t1,1,6,7\ta.png\n" for p, count in enumerate(counts) for k in range(count)]
+    (tmp_path / "rec.tsv").write_text("".join(lines))
+    return ReferringDataset(tmp_path / "rec.tsv", "rec")
+
+
+@pytest.mark.parametrize("kind, names", [
+    ("rec", ["rec"]),
+    ("rkpt", ["rec", "rkpt"]),
+    ("rpar", ["rec", "rpar_full_mask", "rpar"]),
+    ("rhrc", ["rhrc"]),
+    ("person", ["rec", "rkpt", "rpar_full_mask", "rhrc", "s1", "rpar"]),
+])  # fmt: skip
+def test_a_layout_serves_the_tasks_that_it_knows_enough_for(kind, names):
+    assert fitting_tasks(kind) == names
+    check_tasks(kind, names)
+
+
+def test_a_task_by_words_is_not_asked_by_the_box_itself(tiny_predictor, rows):
+    with pytest.raises(RefHCMError, match=r"rec needs text, .* kind rhrc .* ask for rhrc"):
+        evaluate(tiny_predictor, rows.file.path, "rhrc", "rec")
+
+
+@pytest.mark.parametrize("limit", [8, 12, 39])
+def test_every_picture_is_looked_at_where_there_is_room(rows, limit):
+    chosen, pictures = choose_rows(rows, limit)
+    assert chosen == sorted(set(chosen)) and len(chosen) == limit
+    assert pictures == 8 == len({rows.picture_key(row) for row in chosen})
+
+
+def test_fewer_rows_than_pictures_are_spread_evenly(rows):
+    assert choose_rows(rows, 4) == ([0, 10, 20, 30], 4)
+    assert choose_rows(rows, None) == (list(range(40)), 8)
+    with pytest.raises(RefHCMError, match="limit of -5"):
+        choose_rows(rows, -5)
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["--kind", "rkpt", "--tasks", "rkpt", "s1"], "Task s1 needs parts"),
+    (["--kind", "rhrc", "--tasks", "rec"], "Task rec needs text"),
+    (["--tasks", "rec", "reck"], "Unknown task 'reck'"),
+    (["--kind", "reck"], "Unknown kind"),
+    (["--kind", "rkpt"], "kind person"),
+    (["--limit", "-5"], "--limit is -5"),
+    (["--limit", "0"], "--limit is 0"),
+    (["--scenes", "0"], "--scenes is 0"),
+    (["--batch-size", "0"], "--batch-size is 0"),
+    (["--json", "/nowhere/x"], "--json /nowhere/x"),
+    (["--data", "/nowhere/x.tsv"], "no dataset file"),
+])  # fmt: skip
+def test_the_command_refuses_before_it_makes_or_loads_anything(command, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.setattr(command, "run", lambda given: pytest.fail("began"))
+    assert command.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("evaluate: ") and sentence in err and err.count("\n") == 1 and out == ""
+
+
+def test_the_command_scores_what_the_file_can_serve(command, monkeypatch, capsys, tiny_predictor, rows, tmp_path):
+    monkeypatch.setattr(refhcm, "load", lambda name, device: tiny_predictor)
+    figures = tmp_path / "figures.json"
+    options = ["--data", str(rows.file.path), "--kind", "rec", "--limit", "10", "--json", str(figures)]
+    assert command.main(options) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("10 questions about 8 pictures per task\n") and "\nrec: 10 questions" in out
+    assert '"task": "rec"' in figures.read_text()
+
+
+def test_other_people_or_code_make_other_scenes(command, monkeypatch, tmp_path):
+    (tmp_path / "shard.zip").write_bytes(b"1")
+    monkeypatch.setattr(command, "PEOPLE", tmp_path)
+    before = command.fingerprint()
+    assert command.fingerprint() == before
+    (tmp_path / "shard.zip").write_bytes(b"12")
+    changed = command.fingerprint()
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    assert len({before, changed, command.fingerprint()}) == 3
