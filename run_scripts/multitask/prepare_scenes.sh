@@ -11,12 +11,12 @@ TOKENIZER=${TOKENIZER:-checkpoints/compact} WORKERS=${WORKERS:-2}
 if [ ! -f "$TOKENIZER/label_map.safetensors" ]; then
     "$python" -m refhcm.models.label_map_training --bank "$BANK" --out "$TOKENIZER"
 fi
-for split in train:"${COUNT:-9000}" val:200; do
+for split in train:"${COUNT:-10000}" val:200; do
     "$python" -m refhcm.data.scenes "$SCENES" --split "${split%:*}" --count "${split#*:}" --seed 1 \
         --bank "$BANK" --images files --workers "$WORKERS"
     "$python" -m refhcm.models.label_map_codes "$SCENES/${split%:*}/person.tsv" --kind person --tokenizer "$TOKENIZER"
 done
 codes=$("$python" -c "import json; print(json.load(open('$TOKENIZER/label_map.json'))['codebook'])")
 mapfile -t prompts < <("$python" -m refhcm.tasks)
-"$python" -m refhcm.data.make_vocabulary "$SCENES/vocabulary" "$SCENES/train/person.tsv" --label-codes "$codes" \
+"$python" -m refhcm.data.make_vocabulary "$SCENES/vocabulary" "$SCENES/train/person.tsv" --size 800 --label-codes "$codes" \
     "${prompts[@]/#/--prompt=}"

@@ -6,13 +6,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-SCENES=${SCENES:-dataset/scenes}
+SCENES=${SCENES:-dataset/scenes} TOKENIZER=${TOKENIZER:-checkpoints/compact}
 UPDATES=${UPDATES:-20000}
 if nvidia-smi -L >/dev/null 2>&1; then device=(); else device=(--cpu); fi
 
 exec "${PYTHON:-.venv/bin/python}" train.py "${DATA:-run_scripts/multitask/scenes.json}" --data-root "$SCENES" \
     --task multitask --vocabulary "${VOCABULARY:-$SCENES/vocabulary}" --save-dir "${SAVE:-runs/compact}" \
-    --arch refhcm_compact ${INIT:---imagenet --start-places} --freeze-resnet --patch-image-size "${SIZE:-256}" \
+    --arch refhcm_compact ${INIT:---imagenet --start-places --start-codes "$TOKENIZER"} \
+    --freeze-resnet --patch-image-size "${SIZE:-256}" \
     --draft 320 --zoom "${ZOOM:-0.8}" --colour 0.3 --flip "${FLIP:-0}" --part-maps --by-region "${BY_REGION:-0.1}" \
     --dropout "${DROPOUT:-0.0}" --encoder-drop-path-rate 0.0 --decoder-drop-path-rate 0.0 \
     --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 --box-weight 4 \
