@@ -9,7 +9,9 @@ class MissingExtraError(RefHCMError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"{library} is not installed; install it with: pip install 'refhcm[{extra}]'")
+        super().__init__(
+            f"{library} is not installed; in the folder of RefHCM, install it with: pip install -e '.[{extra}]'"
+        )
         self.library, self.extra = library, extra
 
     def __reduce__(self) -> tuple:

@@ -1,6 +1,6 @@
 """A web page on this machine: `python gradio_demo.py [--model FOLDER] [--port 7860]`.
 
-Needs the extra `web` (`pip install 'refhcm[web]'`). The same as `refhcm web`.
+Needs the extra `web` (`pip install -e '.[web]'`). The same as `refhcm web`.
 """
 
 import sys

@@ -77,8 +77,8 @@ def collate(items: Iterable[Sample | Sequence[Sample]], pad: int = PAD) -> Batch
     """A batch of samples, or of lists of samples (which are laid end to end); nothing in, an empty dict out.
 
     Sequences are padded on the right with `pad`; samples of one picture share one entry of `patch_images`, in
-    the order in which pictures first appear. Beside what docs/design.md lists, the batch names the `tasks`
-    and `questions` of its rows. `ntokens` counts the targets that are not `pad`.
+    the order in which pictures first appear. docs/design.md lists what a batch holds. `ntokens` counts the targets
+    that are not `pad`.
     """
     samples = [sample for item in items for sample in ([item] if isinstance(item, dict) else item)]
     if not samples:

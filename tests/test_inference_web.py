@@ -33,5 +33,5 @@ def test_a_region_of_letters_is_refused():
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MissingExtraError, match=r"refhcm\[web\]"):
+    with pytest.raises(MissingExtraError, match=r"-e '\.\[web\]'"):
         import_gradio()
