@@ -75,7 +75,7 @@ def train(monkeypatch, data: Path, save: Path, *more: str, task: str = "multitas
         "--vocabulary", str(data / "vocabulary"), "--arch", "refhcm_compact", "--criterion", "refhcm_loss",
         "--dropout", "0.1", "--optimizer", "adam", "--lr", "0.005", "--lr-scheduler", "polynomial_decay",
         "--total-num-update", "60", "--batch-size", "4", "--cpu", "--save-dir", str(save), "--log-format", "none",
-        "--no-progress-bar", "--no-epoch-checkpoints", *more,
+        "--no-progress-bar", "--no-epoch-checkpoints", "--num-workers", "0", *more,
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", command)
     refhcm.train.main()
