@@ -3,24 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from letters import Letters
 
 from refhcm.criterions.words import WordLoss, person_weights
 from refhcm.data.annotation import Annotation, Question
 from refhcm.data.vocabulary import Vocabulary
 
 SIZE = (64, 32)
-
-
-class Letters:
-    """One text piece per byte."""
-
-    size = 256
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, ids):
-        return bytes(ids).decode(errors="replace")
 
 
 VOCABULARY = Vocabulary(Letters(), num_codes=96, num_bins=10, mark_start=40)

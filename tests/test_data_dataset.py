@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from letters import Letters
 from PIL import Image
 
 from refhcm import tasks
@@ -20,18 +21,6 @@ SIZE = (40, 30)
 BOX = "2.5,3,20,25"
 POINTS = ",".join(["5,6"] + ["0,0"] * 15 + ["39,29"])
 CODES = ",".join(str(i % 32) for i in range(48))
-
-
-class Letters:
-    """One text piece per byte."""
-
-    size = 256
-
-    def encode(self, text):
-        return list(text.encode())
-
-    def decode(self, ids):
-        return bytes(ids).decode(errors="replace")
 
 
 VOCABULARY = Vocabulary(Letters(), num_codes=96, num_bins=100, mark_start=40)
