@@ -53,6 +53,8 @@ def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
     path = Path(source)
     initial = load_folder(path)[0] if path.is_dir() else None
     state = read_published(path).state if initial is None else initial.state_dict()
+    # A layer that begins as nothing may be new to the model that starts from these weights.
+    state = {name: value for name, value in model.state_dict().items() if name.startswith("decoder.located.")} | state
     compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(path))
     model.load_state_dict(state, strict=False)  # what may be absent repeats other entries
     if resize and initial is not None:

@@ -79,6 +79,10 @@ class ModelConfig:
     entangle_decoder_positions: bool = False
     decoder_image_tables: bool = True
     """Carry the decoder's image-position tables, which no referring task reads but published files hold."""
+    block_columns: int = 0
+    """Above 0: a block's queries form a grid of this many columns over their box and begin with what the encoder saw
+    there, see `located`; 0, as published: they do not.
+    """
 
     dropout: float = 0.1
     encoder_drop_path: float = 0.0
@@ -185,7 +189,7 @@ class ModelConfig:
     def _check_values(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("bos", "pad", "eos", "unk", "num_codes") else 1
+            least = 0 if field.name in ("bos", "pad", "eos", "unk", "num_codes", "block_columns") else 1
             if field.type == "int" and not least <= value <= _GREATEST:
                 raise RefHCMError(
                     f"The model config's {field.name} must lie in {least}..{_GREATEST}, not {value}."
@@ -315,6 +319,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "entangle_encoder_positions": True,
         "entangle_decoder_positions": True,
         "decoder_image_tables": False,
+        "block_columns": 6,
         "trunk_norm_eps": 1e-3,
     },
 }

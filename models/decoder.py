@@ -22,6 +22,7 @@ from .attention import (
 )
 from .config import ModelConfig
 from .encoder import Memory
+from .located import BOX_BEFORE, LocatedQueries
 from .positions import causal_mask, image_bucket_count
 
 
@@ -92,6 +93,10 @@ class Cache:
     """Per layer `[heads, 2 * max_length - 1]`, see `attention.distance_bias`."""
     cross_bias: Tensor
     """`[heads, max_length, S]`"""
+    tokens: Tensor
+    """int64 `[R, max_length]`, what has been fed."""
+    located: Tensor | None
+    """`[B, h, w, 2 C]`, see `Memory.located`; None where queries are not located."""
 
     @property
     def rows(self) -> int:
@@ -104,6 +109,7 @@ class Cache:
         """
         past = self.store[..., : self.length, :]
         past.copy_(past.index_select(2, rows))
+        self.tokens = self.tokens.index_select(0, rows)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows only, int64 `[R']`: whole sentences, all beams of each next to each other.
@@ -136,9 +142,12 @@ class Cache:
 
     def _keep(self, rows: Tensor, sentences: Tensor) -> None:
         self.store = self.store.index_select(2, rows)
+        self.tokens = self.tokens.index_select(0, rows)
         self.cross = [KeyValues(k.index_select(0, sentences), v.index_select(0, sentences)) for k, v in self.cross]
         if self.padding is not None:
             self.padding = self.padding.index_select(0, sentences)
+        if self.located is not None:
+            self.located = self.located.index_select(0, sentences)
 
     def _remember(self, layer: int, new: KeyValues) -> KeyValues:
         stop = self.length + new.keys.shape[2]
@@ -171,6 +180,9 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
         self.layer_norm = nn.LayerNorm(width)
         self.output_projection = nn.Linear(width, config.vocab_size, bias=False)
+        if config.block_columns:
+            bins = (config.vocab_size - config.num_bins, config.vocab_size)
+            self.located = LocatedQueries(width, config.block_columns, bins)
         words = 2 * config.token_bucket_size - 1
         self.token_rel_pos_table_list = nn.ModuleList(nn.Embedding(words, heads) for _ in range(layers))
         if config.decoder_image_tables:
@@ -195,7 +207,10 @@ class Decoder(nn.Module):
         if bool(memory.padding.any()):
             cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], float("-inf"))
         unseen = ~causal_mask(length, blocks, tokens.device)
-        x = self._embed(tokens, 0)
+        located = None
+        if blocks is not None and self._locates(memory):
+            located = self.located.everywhere(tokens, memory.located, blocks)
+        x = self._embed(tokens, 0, located)
         for index, layer in enumerate(self.layers):
             relative = distance_rows(self._distances(index, length), 0, length, length)
             self_bias = (absolute + relative)[None].masked_fill(unseen, float("-inf"))
@@ -225,6 +240,8 @@ class Decoder(nn.Module):
             self_bias=self._self_logits(place),
             distances=[self._distances(index, length) for index in range(len(self.layers))],
             cross_bias=self._cross_logits(place, memory.place),
+            tokens=torch.full((rows, length), self.config.pad, device=keys.device),
+            located=memory.located if self._locates(memory) else None,
         )
 
     @torch.no_grad()
@@ -250,7 +267,12 @@ class Decoder(nn.Module):
         cross_bias = cache.cross_bias[:, None, first:stop].expand(-1, cache.beam, -1, -1).flatten(1, 2)[None]
         if cache.padding is not None:
             cross_bias = cross_bias.masked_fill(cache.padding[:, None, None, :], float("-inf"))
-        x = self._embed(tokens, first)
+        located = None
+        if mutual and cache.located is not None and first >= BOX_BEFORE:
+            box = cache.tokens[:, first - BOX_BEFORE : first - 1]
+            located = self.located.at(box, cache.located.repeat_interleave(cache.beam, 0), count)
+        cache.tokens[:, first:stop] = tokens
+        x = self._embed(tokens, first, located)
         for index, layer in enumerate(self.layers):
             bias = absolute + distance_rows(cache.distances[index], first, count, stop)
             if unseen is not None:
@@ -262,8 +284,13 @@ class Decoder(nn.Module):
         return self.layer_norm(x)
 
     # -- parts -----------------------------------------------------------------------------------------------
-    def _embed(self, tokens: Tensor, first: int) -> Tensor:
+    def _locates(self, memory: Memory) -> bool:
+        return self.config.block_columns > 0 and min(memory.grid) > 0
+
+    def _embed(self, tokens: Tensor, first: int, located: Tensor | None) -> Tensor:
         x = self.embed_tokens(tokens)
+        if located is not None:
+            x = x + located.to(x.dtype)
         if self.config.entangle_decoder_positions:
             x = x + self.embed_positions.weight[first : first + tokens.shape[1]]
         return self.dropout(self.layernorm_embedding(x))

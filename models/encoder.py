@@ -33,19 +33,28 @@ class Memory:
     words.
 
     states: `[B, T, C]`, picture cells (row by row) then words. padding: bool `[B, T]`, True where nothing
-    stands. place: `[T, C]`, the position vectors, equal for all rows. cross: the decoder's cross-attention
-    keys and values per layer, filled in when the first answer is started.
+    stands. place: `[T, C]`, the position vectors, equal for all rows. grid: rows and columns of the picture cells,
+    (0, 0) without a picture. cross: the decoder's cross-attention keys and values per layer, filled in when the first
+    answer is started.
     """
 
     states: Tensor
     padding: Tensor
     place: Tensor
+    grid: tuple[int, int] = (0, 0)
     cross: list[KeyValues] | None = None
 
     @property
     def positions(self) -> Tensor:
         """The position vectors of every row, `[B, T, C]` (a view)."""
         return self.place.expand(len(self.states), -1, -1)
+
+    @property
+    def located(self) -> Tensor:
+        """States and position vectors of the picture cells side by side, `[B, h, w, 2 C]`."""
+        count = self.grid[0] * self.grid[1]
+        place = self.positions[:, :count].to(self.states.dtype)
+        return torch.cat([self.states[:, :count], place], -1).unflatten(1, self.grid)
 
     def select(self, rows: Tensor) -> Memory:
         """The memory of these rows, int64 `[R]`, in this order; a row may occur more than once."""
@@ -171,7 +180,7 @@ class Encoder(nn.Module):
         hidden = padding[:, None, None, :]
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias[None].masked_fill(hidden, float("-inf")) if any_padding else bias[None])
-        return Memory(self.layer_norm(x), padding, place)
+        return Memory(self.layer_norm(x), padding, place, (height, cells // max(height, 1)))
 
     # -- inputs ----------------------------------------------------------------------------------------------
     def _embed_words(self, tokens: Tensor) -> Tensor:

@@ -111,6 +111,8 @@ class RefHCM(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         with torch.no_grad():
             self.encoder.embed_tokens.weight[self.config.pad].zero_()
+        if self.config.block_columns:
+            self.decoder.located.reset_parameters()
 
     def load_imagenet(self) -> None:
         """Give the compact trunk its ImageNet weights, from a package; other trunks have none to install."""
