@@ -60,7 +60,10 @@ def read_published(path: str | Path, ema: bool = False) -> PublishedCheckpoint:
         raise RefHCMError(f"{path} has no entry 'model'; it is not a checkpoint of OFA or RefHCM.")
     entries = dict(model)
     if ema:
-        entries.update(_averaged(content, path))
+        averaged = averaged_weights(content)
+        if averaged is None:
+            raise RefHCMError(f"{path} holds no averaged weights (EMA); read it without ema.")
+        entries.update(averaged)
     state = _tensors(entries, path)
     state = {name: value for name, value in state.items() if not _is_unused(name)}
     _untie(state, path)
@@ -134,15 +137,11 @@ def unpickle(
     except Exception as error:
         # What torch raises for a damaged file depends on where the damage lies.
         raise RefHCMError(
-            f"{path} is cut short or damaged ({_first_line(error)}); {cure}."
+            f"{path} is cut short or damaged ({type(error).__name__} while reading it); {cure}."
         ) from error
     if not isinstance(content, Mapping):
         raise RefHCMError(f"{path} holds no dictionary; it is not a checkpoint.")
     return content
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _tensors(entries: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -170,13 +169,14 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _averaged(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Any]:
+def averaged_weights(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The averaged weights (EMA) of a fairseq checkpoint, if its run kept any."""
     extra = content.get("extra_state")
     for name in ("ema_fp32_params", "ema"):
         found = extra.get(name) if isinstance(extra, Mapping) else None
         if isinstance(found, Mapping) and found:
             return found
-    raise RefHCMError(f"{path} holds no averaged weights (EMA); read it without ema.")
+    return None
 
 
 # -- from their entries to ours ------------------------------------------------------------------------------

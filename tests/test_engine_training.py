@@ -17,10 +17,10 @@ engine = pytest.importorskip("refhcm.engine")
 
 from refhcm.data.text import train_sentencepiece  # noqa: E402
 from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
-from refhcm.engine import export  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
 from refhcm.errors import RefHCMError  # noqa: E402
 from refhcm.models import config as model_config  # noqa: E402
+from refhcm.models import export  # noqa: E402
 from refhcm.models.checkpoint import load_folder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

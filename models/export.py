@@ -1,13 +1,13 @@
 """From a training run's checkpoint to a model folder that predicts:
 
-python -m refhcm.engine.export runs/compact/checkpoint_last.pt MODEL_FOLDER --vocabulary dataset/scenes/vocabulary
+python -m refhcm.models.export runs/compact/checkpoint_last.pt MODEL_FOLDER --vocabulary dataset/scenes/vocabulary
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from ..data.commands import one_sentence, writable_folder
 from ..data.text import PUBLISHED_FILES
 from ..data.vocabulary_file import TEXT_MODEL
 from ..errors import RefHCMError
-from ..models.checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
-from ..models.config import ModelConfig
-from ..models.label_map_files import CONFIG_NAME, WEIGHTS_NAME
-from ..models.published import unpickle
+from .checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
+from .config import ModelConfig
+from .label_map_files import CONFIG_NAME, WEIGHTS_NAME
+from .published import averaged_weights, unpickle
 
 _KIND = "checkpoint of RefHCM's train.py"
 _CURE = "name one of your runs, or convert a published file with `refhcm convert-checkpoint`"
@@ -44,7 +44,7 @@ def export(
     try:
         described = content["task_state"]["refhcm"]
         section, sizes = dict(described["vocabulary"]), dict(described["model"])
-        state = dict(_weights(content, averaged))
+        state = dict((averaged_weights(content) if averaged else None) or content["model"])
         shapes = {name: tuple(value.shape) for name, value in state.items()}
         updates = int(content["optimizer_history"][-1]["num_updates"])
         region_prompts = bool(described.get("region_prompts"))
@@ -65,15 +65,6 @@ def export(
     return updates
 
 
-def _weights(content: Mapping[str, Any], averaged: bool) -> Mapping[str, torch.Tensor]:
-    extra = content.get("extra_state")
-    if averaged and extra:
-        for name in ("ema_fp32_params", "ema"):
-            if extra.get(name):
-                return extra[name]
-    return content["model"]
-
-
 def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
     """Names of the files that the tokenizer consists of; GPT-2's own two may also come from a package."""
     if section.get("text") == "sentencepiece":
@@ -83,7 +74,7 @@ def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m refhcm.engine.export", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m refhcm.models.export", description=(__doc__ or "").split(":")[0])
     parser.add_argument("checkpoint", help="checkpoint_last.pt or checkpoint_best.pt of a run")
     parser.add_argument("folder", help="model folder to write")
     parser.add_argument("--vocabulary", required=True, help="folder the run took its tokenizer from")
