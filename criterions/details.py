@@ -9,6 +9,7 @@ hold it. Ours, like `criterions.grounding`; the published training has neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,12 +25,24 @@ SAMPLES = 3
 """Pixels of the part map that are looked at along each side of a finer cell."""
 
 
-def part_shares(annotations: Sequence[Annotation], height: int, width: int) -> tuple[Tensor, Tensor]:
+class PartShares(NamedTuple):
     """What share of each cell of a grid over the picture each part class has.
 
-    Returns float32 [rows, height * width, 20], each cell summing to 1 (what a map ignores counts as background), and
-    bool [rows], False where no part map is known (shares 0).
+    shares: float32 [rows, height * width, 20], each cell summing to 1 (what a map ignores counts as background).
+    known: bool [rows], False where there is no part map (shares 0).
     """
+
+    shares: Tensor
+    known: Tensor
+
+    def coarser(self, height: int, width: int, factor: int) -> PartShares:
+        """The shares on a grid of `height` x `width` cells, each made of `factor` x `factor` of these."""
+        cells = self.shares.unflatten(1, (height, factor, width, factor)).mean((2, 4))
+        return PartShares(cells.flatten(1, 2), self.known)
+
+
+def part_shares(annotations: Sequence[Annotation], height: int, width: int) -> PartShares:
+    """Look at `SAMPLES` x `SAMPLES` pixels of each person's part map in each cell of a grid over the picture."""
     shares = torch.zeros(len(annotations), height * width, len(PART_NAMES))
     known = torch.zeros(len(annotations), dtype=torch.bool)
     for row, annotation in enumerate(annotations):
@@ -44,7 +57,7 @@ def part_shares(annotations: Sequence[Annotation], height: int, width: int) -> t
         cells = F.one_hot(seen, len(PART_NAMES)).float().view(height, SAMPLES, width, SAMPLES, -1)
         shares[row] = cells.mean((1, 3)).flatten(0, 1)
         known[row] = True
-    return shares, known
+    return PartShares(shares, known)
 
 
 def joint_shares(annotations: Sequence[Annotation], height: int, width: int) -> Tensor:
@@ -75,9 +88,10 @@ class DetailLoss(nn.Module):
         self.read_out = nn.Linear(width, FINE * FINE * (len(PART_NAMES) + len(KEYPOINT_NAMES)))
 
     def forward(
-        self, states: Tensor, grid: tuple[int, int], annotations: Sequence[Annotation]
+        self, states: Tensor, grid: tuple[int, int], annotations: Sequence[Annotation], seen: PartShares
     ) -> tuple[Tensor, Tensor]:
         """(parts, joints), each a sum over rows; `states` [B, T, C] begin with the `grid` (h, w) of picture cells.
+        `seen` is on the finer grid.
 
         parts: mean over the finer cells, by how much of each lies in the person's box. joints: mean over the 17 joints,
         0 for those without a label.
@@ -89,7 +103,7 @@ class DetailLoss(nn.Module):
         logits = logits.transpose(2, 3).flatten(3, 4).flatten(1, 2).flatten(1, 2)  # [B, fine cells, classes]
         part_logits, joint_logits = logits.split((len(PART_NAMES), len(KEYPOINT_NAMES)), -1)
 
-        wanted, known = (value.to(states.device) for value in part_shares(annotations, *fine))
+        wanted, known = (value.to(states.device) for value in seen)
         weight = box_coverage(annotations, *fine)[0].to(states.device) * known[:, None]
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
         parts = -(weight[:, :, None] * wanted * part_logits.log_softmax(-1)).sum()

@@ -16,21 +16,20 @@ from torch.nn import functional as F
 
 from ..data.annotation import Annotation, Question
 from ..data.vocabulary import Vocabulary
-from .details import part_shares
+from .details import PartShares
 from .grounding import box_coverage
 
 START_SCALE = 4.0
 """Sharpness of the comparison at the start; learnt from there."""
 
 
-def person_weights(annotations: Sequence[Annotation], height: int, width: int) -> Tensor:
+def person_weights(annotations: Sequence[Annotation], seen: PartShares, height: int, width: int) -> Tensor:
     """How much each cell of a grid counts for its person: float32 [rows, height * width], each row summing to 1 or 0.
 
-    By the part map where one is known, otherwise by the box.
+    By the part map where one is known (`seen`, on this grid), otherwise by the box.
     """
     coverage, _ = box_coverage(annotations, height, width)
-    shares, mapped = part_shares(annotations, height, width)
-    weight = torch.where(mapped[:, None], 1 - shares[..., 0], coverage)
+    weight = torch.where(seen.known[:, None], 1 - seen.shares[..., 0], coverage)
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
 
 
@@ -58,11 +57,11 @@ class WordLoss(nn.Module):
 
     def forward(
         self, cells: Tensor, grid: tuple[int, int], embeddings: Tensor, questions: Sequence[Question],
-        annotations: Sequence[Annotation],
+        annotations: Sequence[Annotation], seen: PartShares,
     ) -> Tensor:  # fmt: skip
         """Sum over rows. `cells` float32 [B, h * w, C]: each row's picture at the encoder's door, without positions;
-        `embeddings` [V, C]: the token matrix."""
-        weight = person_weights(annotations, *grid).to(cells)
+        `embeddings` [V, C]: the token matrix; `seen` is on the grid."""
+        weight = person_weights(annotations, seen, *grid).to(cells)
         seen = F.layer_norm((weight[:, None] @ cells).squeeze(1), cells.shape[-1:])
         logits = self.scale.float() * F.linear(seen, embeddings[slice(*self.vocabulary.text_span)].float())
         return -(self.wanted(questions, annotations).to(cells) * logits.log_softmax(-1)).sum()

@@ -11,7 +11,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
-from ..criterions.details import DetailLoss
+from ..criterions.details import FINE, DetailLoss, part_shares
 from ..criterions.grounding import GroundingLoss
 from ..criterions.label_smoothed import BOX_PLACES, CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
 from ..criterions.words import WordLoss
@@ -100,19 +100,22 @@ class RefHCMLoss(FairseqCriterion):
         """Losses, summed over rows, that are read off the encoder's picture cells and not off the answer."""
         if self.grounding is self.details is self.words is None:
             return {}
-        grid = tuple(extra["features"].shape[2:])
+        height, width = grid = tuple(extra["features"].shape[2:])
         states, people = extra["memory"].states, sample["annotations"]
+        seen = part_shares(people, height * FINE, width * FINE)
         aids = {}
         if self.grounding is not None:
             aids["grounding"] = self.grounding(states, grid, people)
         if self.details is not None:
-            aids["parts"], aids["joints"] = self.details(states, grid, people)
+            aids["parts"], aids["joints"] = self.details(states, grid, people, seen)
         if self.words is not None:
             encoder = model.encoder
             features = extra["features"].to(encoder.image_proj.weight.dtype)
             cells = encoder.image_proj(features.flatten(2).transpose(1, 2)).float()
             cells = cells.index_select(0, sample["net_input"]["image_index"])
-            aids["words"] = self.words(cells, grid, encoder.embed_tokens.weight, sample["questions"], people)
+            aids["words"] = self.words(
+                cells, grid, encoder.embed_tokens.weight, sample["questions"], people, seen.coarser(height, width, FINE)
+            )
         return aids
 
     def _by_class(self, losses: TokenLosses) -> dict[str, Tensor]:

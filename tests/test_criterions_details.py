@@ -36,6 +36,16 @@ def test_shares_of_a_cell_add_up_to_one(parts, side):
     assert torch.allclose(shares.sum(-1), torch.ones(1, side * side), atol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(parts=arrays(np.uint8, (HEIGHT, WIDTH), elements=st.sampled_from([0, 1, 5, 19, 255])))
+def test_coarser_shares_are_means_of_the_finer_ones(parts):
+    fine = part_shares([person(parts), person()], 4, 6)
+    coarse = fine.coarser(2, 3, 2)
+    means = torch.nn.functional.avg_pool2d(fine.shares.transpose(1, 2).unflatten(2, (4, 6)), 2)
+    assert torch.allclose(coarse.shares.transpose(1, 2), means.flatten(2), atol=1e-6)
+    assert coarse.known.tolist() == [True, False]
+
+
 @settings(max_examples=50, deadline=None)
 @given(x=st.floats(0, WIDTH), y=st.floats(0, HEIGHT), v=st.sampled_from([0, 1, 2]), side=st.integers(2, 9))
 def test_a_joint_is_where_its_shares_average_out(x, y, v, side):
@@ -60,13 +70,15 @@ def test_the_right_read_out_has_the_lowest_loss():
     logits[0, 0, 0, 1, 1, 20] = 30  # joint 0
     loss = DetailLoss(4)
     cells = read(loss, logits)
-    right = [value.item() for value in loss(cells, grid, [someone])]
+    seen = part_shares([someone], 2 * FINE, 2 * FINE)
+    right = [value.item() for value in loss(cells, grid, [someone], seen)]
     assert right == pytest.approx([0, 0], abs=1e-5)
-    wrong = [value.item() for value in loss(cells.flip(1), grid, [someone])]
+    wrong = [value.item() for value in loss(cells.flip(1), grid, [someone], seen)]
     assert wrong[0] > 5 and wrong[1] > 1
 
 
 def test_what_is_not_known_costs_nothing():
     loss = DetailLoss(8)
-    parts, joints = loss(torch.randn(1, 6, 8), (2, 2), [Annotation((WIDTH, HEIGHT), (1.0, 1.0, 9.0, 9.0))])
+    someone = [Annotation((WIDTH, HEIGHT), (1.0, 1.0, 9.0, 9.0))]
+    parts, joints = loss(torch.randn(1, 6, 8), (2, 2), someone, part_shares(someone, 2 * FINE, 2 * FINE))
     assert parts.item() == 0 and joints.item() == 0

@@ -5,6 +5,7 @@ import pytest
 import torch
 from letters import Letters
 
+from refhcm.criterions.details import part_shares
 from refhcm.criterions.words import WordLoss, person_weights
 from refhcm.data.annotation import Annotation, Question
 from refhcm.data.vocabulary import Vocabulary
@@ -23,7 +24,8 @@ def test_cells_count_by_the_part_map_or_else_by_the_box():
         Annotation(SIZE, (0.0, 0.0, 32.0, 16.0)),
         Annotation(SIZE),
     ]
-    assert person_weights(people, 2, 2).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    weights = person_weights(people, part_shares(people, 2, 2), 2, 2)
+    assert weights.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_rare_words_are_wanted_and_those_of_everybody_are_not():
@@ -47,7 +49,7 @@ def test_cells_like_their_words_have_the_lowest_loss():
     asked = [Question(SIZE, "x"), Question(SIZE, "y")]
 
     def score(cells):
-        return loss(cells.expand(2, -1, -1), (2, 2), embeddings, asked, people).item()
+        return loss(cells.expand(2, -1, -1), (2, 2), embeddings, asked, people, part_shares(people, 2, 2)).item()
 
     cells = torch.randn(1, 4, 32)
     elsewhere = score(cells)
