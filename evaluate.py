@@ -75,16 +75,18 @@ def run(given: argparse.Namespace) -> None:
     """Score the tasks one after the other."""
     from refhcm import load
     from refhcm.data.dataset import ReferringDataset
-    from refhcm.inference.evaluation import choose_rows, evaluate
+    from refhcm.inference.evaluation import check_model, choose_rows, evaluate
 
     data = Path(given.data) if given.data else held_out(given.scenes)
     limit = given.limit or (None if given.data else HELD_OUT_LIMIT)
     chosen, pictures = choose_rows(ReferringDataset(data, given.kind), limit)
     model = load(given.model, given.device)
+    check_model(model, given.tasks)
     print(f"{len(chosen)} questions about {pictures} {'pictures' if given.data else 'scenes'} per task")
     results = []
     for task in given.tasks:
         options = {"beam": given.beam, "batch_size": given.batch_size, "limit": limit}
+        options["published_paste"] = given.published_paste
         results.append(evaluate(model, data, given.kind, task, **options))
         show(results[-1])
     if given.json:
@@ -103,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help=spread)
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
+    stepped = "put part maps back with stepped outlines, as the published evaluation does (default: smooth ones)"
+    parser.add_argument("--published-paste", action="store_true", help=stepped)
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--json", metavar="FILE", help="write the figures here")
     given = parser.parse_args(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -21,19 +21,17 @@ from ..metrics.parsing import ParsingMeter
 from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
-from ..models.label_map_paste import crop_part_map, paste_logits
-from ..tasks import Reading, Task
+from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
+from ..tasks import Reading, Task, known
 from ..tasks.rec import Rec
-from ..tasks.rhrc import RHrc
-from ..tasks.rkpt import RKpt
-from ..tasks.rpar import RPar, RParFullMask
-from ..tasks.s1 import S1
 from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
 from .predictor import RefHCMPredictor
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Rec, RKpt, RParFullMask, RHrc, S1, RPar)}
+TASKS = known()
 """What can be scored."""
+Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
+"""From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
 
 
 @dataclass
@@ -75,6 +73,16 @@ def _lacking(kind: str, name: str) -> list[str]:
     return [field for field in words + wanted if field not in LAYOUTS[kind]]
 
 
+def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
+    """Raise RefHCMError where the model lacks the label-map tokenizer that one of these tasks is scored with."""
+    for name in names:
+        if "codes" in TASKS[name].needs and predictor.label_map is None:
+            raise RefHCMError(
+                f"The model has no label-map tokenizer, so the part maps of task {name} cannot be scored: "
+                "copy label_map.json and label_map.safetensors into its folder, or leave the task out."
+            )
+
+
 def choose_rows(rows: ReferringDataset, limit: int | None) -> tuple[list[int], int]:
     """Which rows a limit leaves, and how many pictures they are of.
 
@@ -109,6 +117,7 @@ def evaluate(
     batch_size: int = 16,
     limit: int | None = None,
     workers: int = 0,
+    published_paste: bool = False,
     progress: bool = True,
 ) -> Evaluation:
     """Ask one task about every row of a dataset file and score the answers at the pictures' own resolution.
@@ -117,14 +126,16 @@ def evaluate(
         path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
         task_name: One of `fitting_tasks(kind)`.
         limit: Take only so many rows (see `choose_rows`).
+        published_paste: Put part maps back into pictures with stepped outlines, as the published evaluation does, to
+            compare with its figures.
 
     Raises RefHCMError where the layout does not know enough for the task, and for a row that cannot be used.
     """
     check_tasks(kind, [task_name])
     task = predictor.task(task_name)
+    check_model(predictor, [task_name])
     label_map = predictor.label_map if "codes" in task.needs else None
-    if "codes" in task.needs and label_map is None:
-        raise RefHCMError("The model has no label-map tokenizer, so its part maps cannot be scored.")
+    paste: Paste = _paste_published if published_paste else paste_logits
     rows = ReferringDataset(path, kind, parts=label_map is not None or kind == "person", scoring=True)
     scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name)
     for batch in tqdm(
@@ -132,9 +143,9 @@ def evaluate(
     ):
         readings = _answer(predictor, task, batch, beam)
         if label_map is not None:
-            _fill_parts(label_map, readings, batch["annotations"])
+            _fill_parts(label_map, readings, batch["annotations"], paste)
             for annotation in batch["annotations"]:
-                ceiling.add(round_trip(label_map, annotation), annotation.parts)
+                ceiling.add(round_trip(label_map, annotation, paste), annotation.parts)
         _add(scorer, result, readings, batch["annotations"])
     result.scores = scorer.result()
     if label_map is not None:
@@ -163,24 +174,30 @@ def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> 
 
 
 @torch.inference_mode()
-def _fill_parts(label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation]) -> None:
+def _fill_parts(
+    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation], paste: Paste
+) -> None:
     device = next(label_map.parameters()).device
     codes = torch.tensor([reading.codes for reading in readings], device=device)
     for reading, logits, annotation in zip(readings, label_map.decode_logits(codes), truth, strict=True):
         width, height = annotation.size
         assert reading.box is not None
-        reading.parts = paste_logits(logits, reading.box, (height, width))
+        reading.parts = paste(logits, reading.box, (height, width))
+
+
+def _paste_published(logits: torch.Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    return paste_labels(logits.argmax(0).cpu().numpy(), box, size)
 
 
 @torch.inference_mode()
-def round_trip(label_map: LabelMapTokenizer, annotation: Annotation) -> np.ndarray:
+def round_trip(label_map: LabelMapTokenizer, annotation: Annotation, paste: Paste = paste_logits) -> np.ndarray:
     """The true part map after encoding and decoding, in its true box: the best that any answer could score."""
     assert annotation.parts is not None and annotation.box is not None
     config = label_map.config
     crop = crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width))
     device = next(label_map.parameters()).device
     logits = label_map.decode_logits(label_map.encode(torch.from_numpy(crop)[None].to(device)))[0]
-    return paste_logits(logits, annotation.box, annotation.parts.shape)
+    return paste(logits, annotation.box, annotation.parts.shape)
 
 
 def _add(scorer: Scorer, result: Evaluation, readings: Sequence[Reading], truth: Sequence[Annotation]) -> None:

@@ -77,18 +77,48 @@ def paste_logits(logits: Tensor, box: Sequence[float], size: tuple[int, int]) ->
     return canvas
 
 
+def paste_labels(labels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """Put a label crop back into a picture with stepped outlines, as the published evaluation does it.
+
+    The box is cut to integers, clamped to the picture and kept at least one pixel wide and high; each of its pixels
+    takes the label `labels[floor(i * h / box height), floor(j * w / box width)]`.
+
+    Args:
+        labels: Integer labels [h, w] of the crop.
+        box: Box in pixels of the picture; it may reach beyond it.
+        size: Height and width of the picture.
+
+    Returns:
+        uint8 labels [H, W], background outside the box.
+    """
+    canvas = np.zeros(_checked_size(size), dtype=np.uint8)
+    height, width = canvas.shape
+    corners = _finite(box)  # published answers may have crossed corners
+    x2, y2 = (max(1, min(int(value), side)) for value, side in zip(corners[2:], (width, height), strict=True))
+    x1, y1 = (max(0, min(int(value), end - 1)) for value, end in zip(corners[:2], (x2, y2), strict=True))
+    rows = np.arange(y2 - y1) * labels.shape[0] // (y2 - y1)
+    columns = np.arange(x2 - x1) * labels.shape[1] // (x2 - x1)
+    canvas[y1:y2, x1:x2] = labels[np.ix_(rows, columns)]
+    return canvas
+
+
 def _centres_inside(low: float, high: float, side: int) -> np.ndarray:
     """Indices of the pixels of 0..side-1 whose centre lies within [low, high)."""
     return np.arange(max(0, int(np.ceil(low - 0.5))), min(side, int(np.ceil(high - 0.5))))
 
 
-def _checked(box: Sequence[float]) -> tuple[float, float, float, float]:
+def _finite(box: Sequence[float]) -> tuple[float, float, float, float]:
     values = [float(value) for value in box]
     if len(values) != 4 or not np.isfinite(values).all() or np.abs(values).max() > 1e6:
         raise RefHCMError(f"a box must be four finite numbers x1, y1, x2, y2, but is {values}")
+    return values[0], values[1], values[2], values[3]
+
+
+def _checked(box: Sequence[float]) -> tuple[float, float, float, float]:
+    values = _finite(box)
     if values[2] <= values[0] or values[3] <= values[1]:
         raise RefHCMError(f"box {values} has no area; x2 must exceed x1 and y2 must exceed y1")
-    return values[0], values[1], values[2], values[3]
+    return values
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -147,6 +147,11 @@ def prompts() -> list[str]:
     return list(dict.fromkeys(task.prompt for task in _REGISTRY.values()))
 
 
+def known() -> dict[str, type[Task]]:
+    """All tasks by name, in the order of `tasks/__init__.py`."""
+    return dict(_REGISTRY)
+
+
 def names() -> list[str]:
     """Names of all tasks."""
     return sorted(_REGISTRY)

@@ -10,7 +10,7 @@ from PIL import Image
 import refhcm
 from refhcm.data.dataset import ReferringDataset
 from refhcm.errors import RefHCMError
-from refhcm.inference.evaluation import check_tasks, choose_rows, evaluate, fitting_tasks
+from refhcm.inference.evaluation import check_model, check_tasks, choose_rows, evaluate, fitting_tasks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,8 +43,16 @@ def rows(tmp_path):
     ("person", ["rec", "rkpt", "rpar_full_mask", "rhrc", "s1", "rpar"]),
 ])  # fmt: skip
 def test_a_layout_serves_the_tasks_that_it_knows_enough_for(kind, names):
-    assert fitting_tasks(kind) == names
+    assert sorted(fitting_tasks(kind)) == sorted(names)
     check_tasks(kind, names)
+
+
+def test_a_model_without_a_tokenizer_is_not_scored_on_part_maps(tiny_predictor, monkeypatch):
+    check_model(tiny_predictor, ["rec", "s1"])
+    monkeypatch.setattr(tiny_predictor, "label_map", None)
+    check_model(tiny_predictor, ["rec", "rkpt"])
+    with pytest.raises(RefHCMError, match="part maps of task s1"):
+        check_model(tiny_predictor, ["rec", "s1"])
 
 
 def test_a_task_by_words_is_not_asked_by_the_box_itself(tiny_predictor, rows):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from refhcm.errors import RefHCMError
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_files import from_published, load_label_map, save_label_map
-from refhcm.models.label_map_paste import crop_part_map, paste_logits
+from refhcm.models.label_map_paste import crop_part_map, paste_labels, paste_logits
 from refhcm.tests.golden_data import golden_arrays, golden_json, golden_path
 
 
@@ -47,6 +47,22 @@ def test_decoding_equals_the_published_implementation(published, golden):
     clear = (top[:, 0] - top[:, 1]) > 1e-3
     assert clear.float().mean() > 0.9
     assert torch.equal(published.decode(codes)[clear], torch.from_numpy(golden["decode_map"]).long()[clear])
+
+
+@torch.inference_mode()
+def test_codes_pasted_the_published_way_give_the_published_maps(published, golden):
+    evaluation = golden_json("vqgan/rpar_eval")
+    codes = torch.tensor(evaluation["image_codes"]).clamp(0, published.config.codebook - 1)
+    logits = published.decode_logits(codes)
+    unclear = logits.topk(2, dim=1).values.diff(dim=1).squeeze(1).abs() <= 1e-3
+    ratios = zip(evaluation["boxes"], evaluation["w_resize_ratios"], evaluation["h_resize_ratios"], strict=True)
+    for row, (box, wide, high) in enumerate(ratios):
+        # The small addition undoes the float32 rounding of the recorded box (511.99999 was 512).
+        place = np.array(box) * (wide, high, wide, high) + 1e-4
+        pasted = paste_labels(logits[row].argmax(dim=0).numpy(), place, (512, 512))
+        certain = paste_labels(unclear[row].numpy().astype(np.uint8), place, (512, 512)) == 0
+        assert certain.mean() > 0.9
+        assert np.array_equal(pasted[certain], golden["eval_pred"][row][certain])
 
 
 def test_the_published_shape_has_the_published_number_of_parameters():
@@ -149,6 +165,7 @@ def test_pasting_colours_exactly_the_pixels_whose_centre_is_in_the_box(box, heig
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     inside = ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))[None]
     assert np.array_equal(pasted, np.where(inside, label, 0))
+    assert paste_labels(np.full((4, 3), label), box, (height, width)).max() == label  # never less than a pixel
 
 
 @given(st.integers(1, 6), st.integers(0, 30), st.integers(0, 20))
@@ -159,6 +176,7 @@ def test_cropping_and_pasting_at_the_crops_own_size_changes_nothing(seed, left, 
     part_map[top : top + 16, left : left + 12] = np.random.default_rng(seed).integers(0, 20, size)
     box = (left, top, left + 12, top + 16)
     crop = crop_part_map(part_map, box, size)
+    assert np.array_equal(paste_labels(crop, box, part_map.shape), part_map)
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(crop).long(), 20).permute(2, 0, 1)
     assert np.array_equal(paste_logits(one_hot, box, part_map.shape), part_map)
 

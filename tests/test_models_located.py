@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_models_network import SIZES, build, close, encode
 
 from refhcm.models.located import LocatedQueries, sampling_weights
-from test_models_network import SIZES, build, close, encode
 
 FIRST_BIN = SIZES["vocab_size"] - SIZES["num_bins"]
 BOX = [FIRST_BIN + 2, FIRST_BIN + 3, FIRST_BIN + 12, FIRST_BIN + 17]
