@@ -93,7 +93,9 @@ class RefHCMLoss(FairseqCriterion):
         return loss, size, log
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Resume: aids that the checkpoint knows go on; one that was switched on since begins anew."""
+        """Resume: aids that the checkpoint knows go on; one that was switched on since begins anew (the optimizer's
+        state fits no longer then, see --reset-optimizer).
+        """
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def _aids(self, model: Any, extra: dict[str, Any], sample: dict[str, Any]) -> dict[str, Tensor]:

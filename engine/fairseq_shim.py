@@ -117,7 +117,22 @@ def _allow_own_checkpoints() -> None:
 
 
 def _refuse_broken_checkpoints() -> None:
-    """A checkpoint that is cut short, or holds more than data, ends in torch's traceback; here it is one sentence."""
+    """A checkpoint that is cut short, or holds more than data, or is of a run with other parameters, ends in torch's
+    traceback; here it is one sentence.
+    """
+    optim: Any = importlib.import_module("fairseq.optim.fairseq_optimizer")
+    resume: Callable[..., Any] = optim.FairseqOptimizer.load_state_dict
+
+    def load_state_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return resume(self, *args, **kwargs)
+        except ValueError as error:
+            raise RefHCMError(
+                "The checkpoint's optimizer knows other parameters than this run has, as when a training aid was "
+                "switched on or off: add --reset-optimizer to go on with its weights alone."
+            ) from error
+
+    optim.FairseqOptimizer.load_state_dict = load_state_dict
     utils: Any = importlib.import_module("fairseq.checkpoint_utils")
     read: Callable[..., Any] = utils.load_checkpoint_to_cpu
 

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 pytest.importorskip("hydra")
 engine = pytest.importorskip("refhcm.engine")
 
+import refhcm  # noqa: E402
 from refhcm.data.text import train_sentencepiece  # noqa: E402
 from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
@@ -22,6 +24,8 @@ from refhcm.errors import RefHCMError  # noqa: E402
 from refhcm.models import config as model_config  # noqa: E402
 from refhcm.models import export  # noqa: E402
 from refhcm.models.checkpoint import load_folder  # noqa: E402
+from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer  # noqa: E402
+from refhcm.models.label_map_files import save_label_map  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -42,7 +46,7 @@ def data(tmp_path_factory) -> Path:
     numbers = {"text": "sentencepiece", "num_codes": 92, "num_bins": 32, "label_codes": 8, "mark_start": 40}
     (folder / "vocabulary" / "vocabulary.json").write_text(json.dumps(numbers))
     random = np.random.default_rng(0)
-    rows: dict[str, list[str]] = {"rec": [], "rkpt": [], "rpar": [], "rhrc": []}
+    rows: dict[str, list[str]] = {"rec": [], "rkpt": [], "rpar": [], "rhrc": [], "person": []}
     for i in range(8):
         file = io.BytesIO()
         Image.fromarray(random.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(file, "PNG")
@@ -53,15 +57,20 @@ def data(tmp_path_factory) -> Path:
         codes = ",".join(map(str, random.integers(0, 8, 48)))
         rows["rec"].append(f"{i}\t{i}\t{text}\t{box}\t{picture}\n")
         rows["rkpt"].append(f"{i}\t{i}\t{text}\t{box}\t{points}\t{picture}\n")
-        rows["rpar"].append(f"{i}\t{text}\t{box}\t{codes}\tnone.png\t{picture}\n")
+        rows["rpar"].append(f"{i}\t{text}\t{box}\t{codes}\tparts.png\t{picture}\n")
         rows["rhrc"].append(f"{i}\tthe man on the left\t{box}\t{picture}\n")
+        joints = ",".join(f"{random.integers(1, 29)},{random.integers(1, 29)},2" for _ in range(17))
+        rows["person"].append(f"{i}\t{i}\t{text}\t{box}\t{joints}\t{codes}\tparts.png\t{text}\t{picture}\n")
     for split in ("train", "valid"):
         (folder / split).mkdir()
+        Image.fromarray(random.integers(0, 20, (30, 40), dtype=np.uint8)).save(folder / split / "parts.png")
         for kind, lines in rows.items():
             (folder / split / f"{kind}.tsv").write_text("".join(lines))
     tasks = {"rec": "rec", "rkpt": "rkpt", "rpar": "rpar_full_mask", "rhrc": "rhrc"}
     streams = [{"file": f"{{split}}/{kind}.tsv", "kind": kind, "tasks": [task]} for kind, task in tasks.items()]
     (folder / "mix.json").write_text(json.dumps({"streams": streams, "length": 16}))
+    own = {"file": "{split}/person.tsv", "kind": "person", "tasks": ["s1", "rhrc"], "one_task": True, "grouped": 2}
+    (folder / "own.json").write_text(json.dumps({"streams": [own], "length": 8}))
     return folder
 
 
@@ -127,6 +136,35 @@ def test_a_run_becomes_a_model_folder(monkeypatch, data, tmp_path):
     torch.testing.assert_close(again["model"][name], model.state_dict()[name], rtol=0, atol=0)
 
 
+def test_every_switch_of_our_own_recipe_works_together(monkeypatch, data, tmp_path):
+    """Our own rows, all aids, head starts, region prompts; then on larger pictures from the exported folder."""
+    tokenizer = LabelMapTokenizer(replace(LabelMapConfig.preset("compact"), codebook=8))
+    save_label_map(tmp_path / "tokenizer", tokenizer)
+    aids = ("--part-maps", "--grounding-weight", "1", "--detail-weight", "1", "--word-weight", "1")
+    options = (*aids, "--by-region", "0.5", "--start-places", "--start-codes", str(tmp_path / "tokenizer"),
+               "--patch-image-size", "16", "--valid-subset", "valid")  # fmt: skip
+    train(monkeypatch, data, tmp_path / "small", "--max-update", "2", *options, source="own.json")
+    folder = tmp_path / "model"
+    label_map = ["--label-map", str(tmp_path / "tokenizer")]
+    checkpoint = str(tmp_path / "small" / "checkpoint_last.pt")
+    export.main([checkpoint, str(folder), "--vocabulary", str(data / "vocabulary"), *label_map])
+    assert refhcm.load(folder).region_prompts
+    larger = ("--init-from", str(folder), "--resize-places", "--patch-image-size", "32")
+    last = train(monkeypatch, data, tmp_path / "large", "--max-update", "2", *aids, *larger, source="own.json")
+    assert np.isfinite(loss_of(last))
+
+
+def test_an_aid_may_be_switched_on_when_a_run_goes_on(monkeypatch, data, tmp_path):
+    first = train(monkeypatch, data, tmp_path, "--max-update", "1", "--grounding-weight", "1")
+    more = ("--max-update", "2", "--grounding-weight", "1", "--detail-weight", "1", "--part-maps", "--lr", "0")
+    with pytest.raises(SystemExit, match="add --reset-optimizer"):
+        train(monkeypatch, data, tmp_path, *more)
+    last = train(monkeypatch, data, tmp_path, *more, "--reset-optimizer", "--reset-lr-scheduler")
+    assert {name.split(".")[0] for name in last["criterion"]} == {"grounding", "details"}
+    for name, tensor in first["criterion"].items():
+        assert torch.equal(last["criterion"][name], tensor)
+
+
 def test_what_is_no_run_is_not_exported(data, tmp_path):
     torch.save({"model": {}}, tmp_path / "other.pt")
     (tmp_path / "short.pt").write_bytes((tmp_path / "other.pt").read_bytes()[:200])
@@ -179,6 +217,7 @@ def test_a_missing_tokenizer_is_one_sentence(data):
         (("--label-smoothing", "2"), "label_smoothing must be"),
         (("--flip", "3"), "flip is a chance"),
         (("--init-from", "nowhere.pt"), "nowhere.pt"),
+        (("--imagenet",), "efficientnet_lite0 only"),
     ],
 )
 def test_wrong_options_are_one_sentence(monkeypatch, data, tmp_path, options, said):
