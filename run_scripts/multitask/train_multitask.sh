@@ -16,8 +16,9 @@ exec "${PYTHON:-.venv/bin/python}" train.py "${DATA:-run_scripts/multitask/scene
     --freeze-resnet --patch-image-size "${SIZE:-256}" \
     --draft 320 --zoom "${ZOOM:-0.8}" --colour 0.3 --flip "${FLIP:-0}" --part-maps --by-region "${BY_REGION:-0.1}" \
     --dropout "${DROPOUT:-0.0}" --encoder-drop-path-rate 0.0 --decoder-drop-path-rate 0.0 \
-    --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 --box-weight 4 \
-    --grounding-weight 10 --detail-weight 1 --word-weight 1 --autocast "${AUTOCAST:-none}" \
+    --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 \
+    --text-weight 3 --bin-weight 2 --box-weight 4 --grounding-weight 20 --detail-weight 8 --word-weight 4 \
+    --autocast "${AUTOCAST:-none}" \
     --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-08 --weight-decay 0.01 --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --lr "${LR:-4e-4}" --warmup-updates $((UPDATES * 5 / 100)) \
     --total-num-update "$UPDATES" --max-update "$UPDATES" --batch-size "${BATCH:-4}" --update-freq 1 \
