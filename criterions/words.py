@@ -62,6 +62,6 @@ class WordLoss(nn.Module):
         """Sum over rows. `cells` float32 [B, h * w, C]: each row's picture at the encoder's door, without positions;
         `embeddings` [V, C]: the token matrix; `seen` is on the grid."""
         weight = person_weights(annotations, seen, *grid).to(cells)
-        seen = F.layer_norm((weight[:, None] @ cells).squeeze(1), cells.shape[-1:])
-        logits = self.scale.float() * F.linear(seen, embeddings[slice(*self.vocabulary.text_span)].float())
+        person = F.layer_norm((weight[:, None] @ cells).squeeze(1), cells.shape[-1:])
+        logits = self.scale.float() * F.linear(person, embeddings[slice(*self.vocabulary.text_span)].float())
         return -(self.wanted(questions, annotations).to(cells) * logits.log_softmax(-1)).sum()

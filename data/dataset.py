@@ -303,8 +303,8 @@ class MultiTaskDataset(Dataset):
             mine = owners == stream
             nth[mine] = np.arange(mine.sum())
         self._nth = nth
-        for stream in self.streams:
-            stream.set_epoch(epoch)
+        for dataset in self.streams:
+            dataset.set_epoch(epoch)
 
     def __getitem__(self, index: int) -> list[Sample]:
         if self.joint:

@@ -129,6 +129,7 @@ def _name(source: ImageSource) -> str:
 
 def _open_header(source: str | os.PathLike | bytes, name: str) -> Image.Image:
     """Open without decoding: PIL reads only the header here."""
+    stream: io.BytesIO | Path
     if isinstance(source, bytes | bytearray | memoryview):
         stream, length = io.BytesIO(source), len(source)
     elif isinstance(source, str | os.PathLike):
@@ -248,6 +249,6 @@ def _exif_turn(picture: Image.Image) -> Image.Transpose | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return _TURNS.get(picture.getexif().get(0x0112))
+            return _TURNS.get(picture.getexif().get(0x0112, 1))  # 1: it stands upright
     except Exception:  # PIL raises many kinds here, SyntaxError and struct.error among them
         return None

@@ -77,9 +77,8 @@ class PublishedBpe:
         files = {file.name: read_published(file, Path(folder)) for file in PUBLISHED_FILES}
         symbols = [line.split(" ")[0] for line in files["dict.txt"].decode("ascii").splitlines()]
         merges = files["vocab.bpe"].decode("utf-8").splitlines()[1:]  # the first line is a version mark
-        bpe = models.BPE(
-            json.loads(files["encoder.json"]), [tuple(merge.split()) for merge in merges if merge]
-        )
+        pairs = (merge.split() for merge in merges if merge)
+        bpe = models.BPE(json.loads(files["encoder.json"]), [(left, right) for left, right in pairs])
         self._bpe = Tokenizer(bpe)
         self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         self._bpe.decoder = decoders.ByteLevel()

@@ -173,15 +173,15 @@ class Augmentation:
         self, pairs: Sequence[Pair], frame: tuple[int, int], random: np.random.Generator
     ) -> tuple[int, int, int, int]:
         """Left, top, width, height in pixels of the frame."""
-        begins, lengths = [], []
+        spans = []
         for axis, full in enumerate(frame):
             low, high = _extent(pairs, axis)
             low, high = max(0, int(np.floor(low * full))), min(full, int(np.ceil(high * full)))
             length = max(round(full * random.uniform(self.zoom, 1)), high - low, 1)
             begin = int(random.integers(max(0, high - length), min(low, full - length) + 1))
-            begins.append(begin)
-            lengths.append(length)
-        return (*begins, *lengths)
+            spans.append((begin, length))
+        (left, width), (top, height) = spans
+        return left, top, width, height
 
 
 def _extent(pairs: Sequence[Pair], axis: int) -> tuple[float, float]:

@@ -168,6 +168,6 @@ class Vocabulary:
             bins = bins.clip(0, self.num_bins - 1)
         return [self.bin(int(b)) for b in bins.ravel()]
 
-    def dequantize(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+    def dequantize(self, tokens: Sequence[float] | np.ndarray) -> np.ndarray:
         """Fractions of the side for bin ids, or for fractional bin ids (an expectation over bins); float64."""
         return (np.asarray(tokens, dtype=np.float64) - self.bin_start) / (self.num_bins - 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import RefHCMError
 from .annotation import CODE_GRID
 from .text import PublishedBpe, SentencePieceText
-from .vocabulary import Vocabulary
+from .vocabulary import TextTokenizer, Vocabulary
 
 TEXT_MODEL = "text.model"
 """File name of a SentencePiece model in a model folder."""
@@ -34,6 +34,7 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
     numbers = {name: section.get(name) for name in _NUMBERS}
     if unknown or any(type(number) is not int or not 0 <= number <= 1 << 20 for number in numbers.values()):
         raise RefHCMError(f"The vocabulary section of {folder} must give text and the numbers {', '.join(_NUMBERS)}.")
+    text: TextTokenizer
     if kind == "sentencepiece":
         text = SentencePieceText(Path(folder) / TEXT_MODEL)
     elif kind == "gpt2":

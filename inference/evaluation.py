@@ -157,8 +157,9 @@ def _batches(
     rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, limit: int | None, workers: int
 ) -> DataLoader[Batch]:
     config = predictor.model.config
-    look = {"mean": config.image_mean, "std": config.image_std}
-    data = SampleDataset(rows, [task], config.image_size, **look, bad_share=0.0, targets=False)
+    data = SampleDataset(
+        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, bad_share=0.0, targets=False
+    )
     chosen = torch.utils.data.Subset(data, choose_rows(rows, limit)[0])
     return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
 

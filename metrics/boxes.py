@@ -47,9 +47,9 @@ class BoxMeter:
 
     def add(self, predicted: Sequence[float] | None, truth: Sequence[float]) -> None:
         """One answer (None if there was none or it could not be read) and the right box, in one frame."""
-        # an answer that is no box becomes a point, which overlaps with nothing
-        usable = predicted is not None and np.isfinite(np.asarray(predicted, dtype=np.float64)).all()
-        self._predicted.append(tuple(map(float, predicted)) if usable else (0.0, 0.0, 0.0, 0.0))
+        if predicted is None or not np.isfinite(np.asarray(predicted, dtype=np.float64)).all():
+            predicted = (0.0, 0.0, 0.0, 0.0)  # a point, which overlaps with nothing
+        self._predicted.append(tuple(map(float, predicted)))
         self._truth.append(tuple(map(float, truth)))
 
     def merge(self, other: BoxMeter) -> None:
@@ -71,7 +71,7 @@ class BoxMeter:
         return {**values, "samples": float(count)}
 
 
-def _rows(boxes: np.ndarray, dtype: type) -> np.ndarray:
+def _rows(boxes: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
     rows = np.asarray(boxes, dtype=dtype)
     if rows.ndim != 2 or rows.shape[1] != 4:
         raise ValueError(f"boxes must have the shape [N, 4], but have {rows.shape}")

@@ -23,6 +23,7 @@ from .attention import (
 from .config import ModelConfig
 from .encoder import Memory
 from .located import BOX_BEFORE, LocatedQueries
+from .module_list import items
 from .positions import causal_mask, image_bucket_count
 
 
@@ -211,7 +212,7 @@ class Decoder(nn.Module):
         if blocks is not None and self._locates(memory):
             located = self.located.everywhere(tokens, memory.located, blocks)
         x = self._embed(tokens, 0, located)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(items(self.layers, DecoderLayer)):
             relative = distance_rows(self._distances(index, length), 0, length, length)
             self_bias = (absolute + relative)[None].masked_fill(unseen, float("-inf"))
             x = layer(x, self_bias, layer.encoder_attn.keys_values(memory.states), cross_bias)
@@ -226,7 +227,8 @@ class Decoder(nn.Module):
         length = self.config.max_target_positions if max_length is None else max_length
         self._check_length(length)
         if memory.cross is None:
-            memory.cross = [layer.encoder_attn.keys_values(memory.states) for layer in self.layers]
+            layers = items(self.layers, DecoderLayer)
+            memory.cross = [layer.encoder_attn.keys_values(memory.states) for layer in layers]
         keys = memory.cross[0].keys
         place = self.pos_ln(self.embed_positions.weight[:length])
         rows, heads, width = len(keys) * beam, keys.shape[1], keys.shape[3]
@@ -307,7 +309,7 @@ class Decoder(nn.Module):
 
     def _distances(self, layer: int, length: int) -> Tensor:
         config = self.config
-        table = self.token_rel_pos_table_list[layer]
+        table = items(self.token_rel_pos_table_list, nn.Embedding)[layer]
         return distance_bias(table, length, config.token_bucket_size, config.max_target_positions)
 
     def _check_length(self, length: int) -> None:

@@ -149,7 +149,8 @@ class _Search:
         while self.queue:
             group = self.queue.pop()
             while group.sentences:
-                self._forced(group) or self._step(group)
+                if not self._forced(group):
+                    self._step(group)
         if not all(self.results.values()):
             raise RefHCMError(
                 "No answer has a probability: a forced beginning breaks the grammar, or the model computes numbers "
@@ -282,14 +283,18 @@ class _Search:
         """Let row i of the group become row parents[i] followed by tokens[i]; rows at a block leave the group."""
         device = scores.device
         before = len(group.nodes)
-        nodes, states = [], []
+        nodes: list[_Node | None] = []
+        states: list[State | None] = []
         for parent, token, value, logprob, score in zip(
             parents, tokens, values, logprobs, scores.tolist(), strict=True
         ):
             state = group.states[parent]
-            dead = state is None or score == -inf
-            nodes.append(group.nodes[parent] if dead else _Node(group.nodes[parent], token, value, logprob))
-            states.append(None if dead else self.grammar.advance(state, token))
+            if state is None or score == -inf:
+                nodes.append(group.nodes[parent])
+                states.append(None)
+            else:
+                nodes.append(_Node(group.nodes[parent], token, value, logprob))
+                states.append(self.grammar.advance(state, token))
         group.nodes, group.states, group.scores = nodes, states, scores
         index = torch.tensor(parents, device=device)
         if parents != list(range(before)):
@@ -340,17 +345,19 @@ class _Search:
 
     def _decode_block(self, group: _Group) -> None:
         """One pass over the queries of a block; the rows of `group` have all come to the same one."""
-        block = self.grammar.block(group.states[0])
+        states = [state for state in group.states if state is not None]  # all: a dead row comes to no block
+        block = self.grammar.block(states[0])
         assert block is not None
         self.model.decoder.extend(group.inputs, group.cache)
         queries = [*block.queries, block.end] if block.end_seen else list(block.queries)
         tokens = torch.tensor(queries, device=group.scores.device).expand(len(group.sentences), -1)
         features = self.model.decoder.extend(tokens, group.cache, mutual=True)[:, : len(block.queries)]
         self._read_block(group, block, self.model.logits(features, block.spans))
-        group.states = [self.grammar.after_block(state) for state in group.states]
+        states = [self.grammar.after_block(state) for state in states]
+        group.states = [*states]
         group.inputs = torch.full((len(group.sentences), 1), block.end, device=group.scores.device)
         group.step += len(block.queries)
-        if self.grammar.done(group.states[0]):
+        if self.grammar.done(states[0]):
             for row, sentence in enumerate(group.sentences):
                 self._close(sentence, group.nodes[row], float(group.scores[row]), group.step)
             return

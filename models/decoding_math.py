@@ -34,7 +34,11 @@ def span_ids(spans: Spans, device: torch.device) -> Tensor:
 def without_copies(keep: list[tuple[int, int]], scores: list[float]) -> list[float]:
     """Scores with -inf for candidates that stand twice, only to fill a beam."""
     seen: set[tuple[int, int]] = set()
-    return [-inf if place in seen or seen.add(place) else score for place, score in zip(keep, scores, strict=True)]
+    kept = []
+    for place, score in zip(keep, scores, strict=True):
+        kept.append(-inf if place in seen else score)
+        seen.add(place)
+    return kept
 
 
 def soft_values(logprobs: Tensor, columns: Tensor, ids: Tensor, soft: Span | None) -> Tensor:

@@ -21,6 +21,7 @@ from .attention import (
 )
 from .backbone import build_trunk
 from .config import ModelConfig
+from .module_list import items
 from .positions import image_bucket_count, image_buckets, image_ids
 
 TEXT, IMAGE = 0, 1
@@ -248,8 +249,9 @@ class Encoder(nn.Module):
         query, key = self.pos_q_linear(place), self.pos_k_linear(place)
         absolute = position_logits(query, key, config.encoder_heads, config.attn_scale_factor)
         buckets = image_buckets(height, width, config.image_bucket_size).flatten().to(place.device)
-        tables = zip(self.token_rel_pos_table_list, self.image_rel_pos_table_list, strict=True)
-        for token_table, image_table in tables:
+        token_tables = items(self.token_rel_pos_table_list, nn.Embedding)
+        image_tables = items(self.image_rel_pos_table_list, nn.Embedding)
+        for token_table, image_table in zip(token_tables, image_tables, strict=True):
             near = distance_bias(token_table, words, config.token_bucket_size, config.max_source_positions)
             relative = F.pad(distance_rows(near, 0, words, words), (cells, 0, cells, 0))
             bias = absolute + relative

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..data.vocabulary import EOS, Span
 
@@ -40,22 +40,25 @@ class Block:
     end_seen: bool = False
 
 
-class Rule(Protocol):
-    """One stretch of an answer."""
+RuleState = TypeVar("RuleState")
 
-    def start(self) -> Hashable:
+
+class Rule(Protocol[RuleState]):
+    """One stretch of an answer. Each rule has its own kind of state, hashable, which only it reads."""
+
+    def start(self) -> RuleState:
         """The state before its first token."""
         ...
 
-    def legal(self, state: Hashable) -> Spans:
+    def legal(self, state: RuleState) -> Spans:
         """Tokens that continue this rule; empty when it is full."""
         ...
 
-    def advance(self, state: Hashable, token: int) -> Hashable:
+    def advance(self, state: RuleState, token: int) -> RuleState:
         """The state after a legal token."""
         ...
 
-    def may_end(self, state: Hashable) -> bool:
+    def may_end(self, state: RuleState) -> bool:
         """Whether the rule's stretch may be over here."""
         ...
 
@@ -184,7 +187,7 @@ class Grammar:
     expected value around it.
     """
 
-    def __init__(self, rules: Sequence[Rule | BlockRule], soft: Span | None = None) -> None:
+    def __init__(self, rules: Sequence[Rule[Any] | BlockRule], soft: Span | None = None) -> None:
         if not rules:
             raise ValueError("A grammar needs at least one rule.")
         if any(isinstance(rule, BlockRule) and rule.block.end_seen for rule in rules[:-1]):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..data.vocabulary import Span
 from ..errors import RefHCMError
+from .module_list import items
 from .refhcm import RefHCM
 
 BIN_STD = 0.02
@@ -94,7 +95,7 @@ def resize_places(model: RefHCM, trained_size: int) -> None:
     steps = 2 * side - 1
     scaled = (torch.arange(steps) - (side - 1)) * (old / new) / (side - 1)  # -1 .. 1 spans the table of steps
     grid = torch.stack(torch.meshgrid(scaled, scaled, indexing="ij")[::-1], -1)[None].to(table)
-    for embedding in model.encoder.image_rel_pos_table_list:
+    for embedding in items(model.encoder.image_rel_pos_table_list, nn.Embedding):
         bias = embedding.weight[: steps * steps].view(steps, steps, -1).permute(2, 0, 1)[None]
         moved = F.grid_sample(bias, grid, mode="bilinear", padding_mode="border", align_corners=True)
         embedding.weight[: steps * steps] = moved[0].permute(1, 2, 0).reshape(steps * steps, -1)

@@ -7,6 +7,7 @@ codes; this network is trained beforehand (`models.label_map_training`) and then
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,7 @@ class LabelMapConfig:
     @classmethod
     def preset(cls, name: str) -> LabelMapConfig:
         """`"published"` (the checkpoint's shape, 68 M parameters) or `"compact"` (ours, below 1 M)."""
-        presets = {"published": cls, "compact": _compact}
+        presets: dict[str, Callable[[], LabelMapConfig]] = {"published": cls, "compact": _compact}
         if name not in presets:
             raise RefHCMError(f"unknown label-map tokenizer {name!r}; choose one of: {', '.join(presets)}")
         return presets[name]()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .module_list import items
+
 NORM_EPS = 1e-6
 
 
@@ -94,6 +96,9 @@ class Middle(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution; also holds the `downsample` or `upsample` that leaves it."""
 
+    downsample: Downsample
+    upsample: Upsample
+
     def __init__(self, inputs: int, outputs: int, blocks: int, attention: bool, groups: int) -> None:
         super().__init__()
         self.block = nn.ModuleList(
@@ -135,7 +140,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
-        for level in self.down:
+        for level in items(self.down, Level):
             x = level(x)
             if hasattr(level, "downsample"):
                 x = level.downsample(x)
@@ -166,7 +171,7 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid(self.conv_in(x))
-        for level in reversed(self.up):
+        for level in reversed(items(self.up, Level)):
             x = level(x)
             if hasattr(level, "upsample"):
                 x = level.upsample(x)

@@ -17,7 +17,7 @@ from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..data.dataset import LAYOUTS, ReferringDataset
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
-from .label_map_data import classes_only
+from .label_map_data import labelled
 from .label_map_files import load_label_map
 from .label_map_paste import crop_part_map
 
@@ -60,9 +60,9 @@ def _filled(
     for row, fields in zip(rows, lines, strict=True):
         key = fields["parts"], fields["box"]
         if key not in crops:
-            _, answer, _ = data[row]
+            parts, box = labelled(data, row)
             try:
-                crops[key] = crop_part_map(classes_only(answer.parts), answer.box, size)
+                crops[key] = crop_part_map(parts, box, size)
             except RefHCMError as error:
                 raise data.file.bad(row, str(error)) from error
     codes = tokenizer.encode(torch.from_numpy(np.stack(list(crops.values()))))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.annotation import PART_NAMES
+from ..data.annotation import PART_NAMES, Box
 from ..data.dataset import LAYOUTS, ReferringDataset
 from ..data.transforms import FLIPPED_PARTS
 from ..errors import RefHCMError
@@ -35,12 +35,20 @@ def read_rows(paths: Sequence[str | Path], limit: int | None = None, kind: str =
     for path in paths:
         data = ReferringDataset(path, kind, columns=columns, parts=True, draft=KEPT_SIDE)
         for row in _some(len(data), limit):
-            _, answer, _ = data[row]
-            x1, y1, x2, y2 = answer.box
+            parts, box = labelled(data, row)
+            x1, y1, x2, y2 = box
             if x2 - x1 < 1 or y2 - y1 < 1:
                 raise data.file.bad(row, "the box is less than a pixel wide or high.")
-            people.append(_shrunk(classes_only(answer.parts), answer.box))
+            people.append(_shrunk(parts, box))
     return people
+
+
+def labelled(data: ReferringDataset, row: int) -> tuple[np.ndarray, Box]:
+    """The part map of a row, as `classes_only` leaves it, and its box; BadRow where there is none."""
+    _, answer, _ = data[row]
+    if answer.parts is None or answer.box is None:
+        raise data.file.bad(row, "there is no part map or no box.")
+    return classes_only(answer.parts), answer.box
 
 
 def read_bank(folder: str | Path, limit: int | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -68,11 +76,11 @@ def draw(
     With probability `occlude` part of the person is hidden: beyond the frame, behind an object or behind
     someone else. The box follows what is left and is off by a few per cent.
     """
-    person = people[rng.integers(len(people))]
+    person = people[int(rng.integers(len(people)))]
     if rng.random() < 0.5:
         person = FLIPPED_PARTS[person[:, ::-1]]
     if rng.random() < occlude:
-        hidden = _hide(person, people[rng.integers(len(people))], rng)
+        hidden = _hide(person, people[int(rng.integers(len(people)))], rng)
         if (hidden > 0).sum() > _KEPT_SHARE * (person > 0).sum():
             person = hidden
     x1, y1, x2, y2 = _extent(person)

@@ -2,7 +2,7 @@
 
 from ..data.vocabulary import Vocabulary
 from .rec import Rec
-from .segments import BoxSegment, KeypointsSegment
+from .segments import BoxSegment, KeypointsSegment, Segment
 from .task import Task, register
 
 
@@ -15,5 +15,5 @@ class RKpt(Task):
     prompt = Rec.prompt + " Provide the bounding box and keypoints."
 
     def __init__(self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True) -> None:
-        segments = [BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp)]
+        segments: list[Segment] = [BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp)]
         super().__init__(vocabulary, segments, max_words, clamp)

@@ -7,7 +7,7 @@ decoding the part map comes before the keypoints, so that all rows of a batch re
 
 from ..data.vocabulary import Vocabulary
 from .rec import Rec
-from .segments import BoxSegment, KeypointsSegment, PartsSegment
+from .segments import BoxSegment, KeypointsSegment, PartsSegment, Segment
 from .task import Task, register
 
 
@@ -23,5 +23,5 @@ class S1(Task):
         self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, block: bool = True
     ) -> None:
         keypoints, parts = KeypointsSegment(vocabulary, clamp), PartsSegment(vocabulary, block)
-        rest = [parts, keypoints] if block else [keypoints, parts]
+        rest: list[Segment] = [parts, keypoints] if block else [keypoints, parts]
         super().__init__(vocabulary, [BoxSegment(vocabulary, clamp), *rest], max_words, clamp)

@@ -34,7 +34,7 @@ class Segment(Protocol):
         """Append this stretch of the right answer to a training sequence."""
         ...
 
-    def rule(self) -> Rule | BlockRule:
+    def rule(self) -> Rule[Any] | BlockRule:
         """What decoding may produce here."""
         ...
 
@@ -88,6 +88,8 @@ class BoxSegment:
         return BoxMeter()
 
     def score(self, meter: BoxMeter, reading: Reading, annotation: Annotation) -> None:
+        if annotation.box is None:
+            raise ValueError("Scoring boxes needs the true box.")
         meter.add(reading.box, annotation.box)
 
 
@@ -128,8 +130,11 @@ class KeypointsSegment:
         return KeypointMeter()
 
     def score(self, meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
+        if annotation.keypoints is None or annotation.box is None:
+            raise ValueError("Scoring keypoints needs the true keypoints and the true box.")
         area = None if annotation.parts is None else float((annotation.parts > 0).sum())
-        score = (reading.box_score or 0.0) * float(reading.keypoints[:, 2].sum()) / len(self.names)
+        found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
+        score = (reading.box_score or 0.0) * found / len(self.names)
         meter.add(reading.keypoints, annotation.keypoints, annotation.box, area, score)
 
 

@@ -12,6 +12,7 @@ its metric, and nothing else. The life of a question:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -123,6 +124,7 @@ def encode_instruction(
 
     if question.text is not None:
         return vocabulary.encode_text(prompt.format(normalise_reference(question.text, max_words)))
+    assert question.region is not None  # a Question has words or a region
     region = box_tokens(vocabulary, question.region, question.size, clamp)
     return [t for word in prompt.split() for t in (region if word == "{}" else vocabulary.encode_text(" " + word))]
 
@@ -161,4 +163,5 @@ def build(name: str, vocabulary: Vocabulary, **options: object) -> Task:
     """The task called `name`; ValueError with the valid names when there is none."""
     if name not in _REGISTRY:
         raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(names())}.")
-    return _REGISTRY[name](vocabulary, **options)
+    task: Callable[..., Task] = _REGISTRY[name]  # each takes options of its own
+    return task(vocabulary, **options)

@@ -23,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,9 @@ from PIL import Image
 from ...errors import RefHCMError
 from ..commands import in_range, one_sentence, writable_folder
 from .cutout import Cutout
+
+if TYPE_CHECKING:
+    from .people3d.render import Renderer
 
 FORMAT = "refhcm people bank 1"
 PEOPLE_PER_SHARD = 40
@@ -185,7 +189,7 @@ def render_shard(path: Path, seed: int, shard: int, count: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _renderer():
+def _renderer() -> Renderer:
     from .people3d.render import Renderer
 
     return Renderer()

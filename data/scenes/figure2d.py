@@ -83,8 +83,8 @@ def _hang(forward: float, outward: float, side: int) -> np.ndarray:
 
 
 def _unit(*v: float) -> np.ndarray:
-    v = np.asarray(v, float)
-    return v / np.linalg.norm(v)
+    vector = np.asarray(v, float)
+    return vector / np.linalg.norm(vector)
 
 
 def _relaxed_arm(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:

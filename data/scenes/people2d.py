@@ -15,7 +15,7 @@ from PIL import Image
 from ..annotation import KEYPOINT_NAMES, PART_NAMES
 from .cutout import Cutout
 from .figure2d import Build, Joints, joints, sample_build, sample_pose, sample_view, turn, view_turn
-from .shapes2d import CIRCLE, RGB, Drawing, hull
+from .shapes2d import CIRCLE, RGB, Drawing, dimmed, hull
 from .splits import outfit_split
 from .wardrobe2d import COLOURS, HAIR_COLOURS, SKINS, sample_clothes, shade
 
@@ -214,7 +214,7 @@ def _head(d: Drawing, j: Joints, k: _Look, yaw: float) -> dict[str, np.ndarray]:
         d.blob(HAT, k.hat, centre + up * 0.33 * h, 0.42 * h, 0.27 * h, 0.044)
         d.blob(
             HAT,
-            tuple(int(v * 0.8) for v in k.hat),
+            dimmed(k.hat, 0.8),
             centre + up * 0.24 * h + front * 0.12 * h,
             0.58 * h,
             0.09 * h,
@@ -233,7 +233,7 @@ def _features(d: Drawing, points: dict[str, np.ndarray], k: _Look, centre: np.nd
             d.blob(FACE, (245, 245, 240), points[name], 0.05 * h, 0.03 * h, 0.05, False)
             d.blob(FACE, (40, 28, 24), points[name], 0.024 * h, 0.028 * h, 0.051, False)
     nose = points["nose"]
-    d.blob(FACE, tuple(int(v * 0.85) for v in k.skin), nose, 0.035 * h, 0.06 * h, 0.05, False)
+    d.blob(FACE, dimmed(k.skin, 0.85), nose, 0.035 * h, 0.06 * h, 0.05, False)
     mouth = nose + (0, -0.17 * h, 0) + (centre - nose) * (0.12, 0, 0.12)
     d.blob(
         FACE,
@@ -317,8 +317,8 @@ def draw_person(rng: np.random.Generator, clothes: dict[str, str], stature_px: f
     corners = np.concatenate([shape.outline for shape in d.shapes])
     low, high = corners.min(0), corners.max(0)
     origin, scale = np.array([low[0] - 0.01, high[1] + 0.01]), stature_px * _SUPERSAMPLING
-    size = tuple(int(v) // 2 * 2 + 2 for v in (high - low + 0.02) * scale)
-    picture, numbers = d.paint(scale, origin, size)
+    columns, rows = (int(v) // 2 * 2 + 2 for v in (high - low + 0.02) * scale)
+    picture, numbers = d.paint(scale, origin, (columns, rows))
     part_of = np.array([0, *(shape.part for shape in d.shapes)], np.uint8)
     points = np.stack([body[name] for name in KEYPOINT_NAMES])
     xy = (points[:, :2] - origin) * (scale, -scale)

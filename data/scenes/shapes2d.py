@@ -12,6 +12,12 @@ CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.
 """[16, 2]: points of the unit circle."""
 
 
+def dimmed(colour: RGB, share: float) -> RGB:
+    """The colour with this share of its brightness."""
+    red, green, blue = (int(v * share) for v in colour)
+    return red, green, blue
+
+
 def hull(points: np.ndarray) -> np.ndarray:
     """Convex hull [k, 2] of points [n, 2] (Andrew's monotone chain)."""
     ordered = points[np.lexsort((points[:, 1], points[:, 0]))].tolist()
@@ -105,7 +111,7 @@ class Drawing:
             if not shape.relief:
                 pen.polygon(corners, fill=shape.colour)
                 continue
-            pen.polygon(corners, fill=tuple(int(v * 0.9) for v in shape.colour))
+            pen.polygon(corners, fill=dimmed(shape.colour, 0.9))
             middle = outline.mean(0)  # a lighter core, moved to the light, makes the limb look round
             core = middle + (outline - middle) * 0.8 + shape.radius * scale * np.array([-0.12, -0.08])
             pen.polygon([tuple(p) for p in core.tolist()], fill=shape.colour)

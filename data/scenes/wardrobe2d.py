@@ -90,4 +90,5 @@ def sample_clothes(rng: np.random.Generator) -> dict[str, str]:
 def shade(rng: np.random.Generator, rgb: tuple[int, int, int], spread: float = 9.0) -> tuple[int, int, int]:
     """A nearby colour of the same name: every channel moves by a few counts."""
     moved = np.clip(np.asarray(rgb) + rng.normal(0, spread / 2, 3) + rng.normal(0, spread), 4, 251)
-    return tuple(int(v) for v in moved)
+    red, green, blue = (int(v) for v in moved)
+    return red, green, blue

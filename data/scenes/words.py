@@ -261,11 +261,13 @@ def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tup
     names = sorted(topics)
     weights = np.array([_TOPIC_WEIGHT[name] for name in names])
     count = min(int(rng.choice((1, 2, 3), p=(0.5, 0.36, 0.14))), len(names))
-    chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum()) if names else []
+    chosen: list[int] = []
+    if names:
+        chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum()).tolist()
     terms: list[Term] = [("noun", _noun_of(rng, seen))]
     for number in chosen:
-        options = topics[names[int(number)]]
-        if names[int(number)] in (
+        options = topics[names[number]]
+        if names[number] in (
             "place",
             "depth",
         ):  # only ranks that this person has, so that tries are not wasted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -11,6 +12,12 @@ from . import wardrobe as w
 from .assets import read_proxy, skin_textures
 from .model import GROUP_PART, SKIN_VERTICES, body_model, sample_shape
 from .poses import sample_pose
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Colour = tuple[float, float, float]
+"""Linear RGB."""
 
 Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 """MakeHuman's axes (y up) to Anny's (z up)."""
@@ -39,16 +46,27 @@ class Surface:
     groups: np.ndarray
     """uint8 [T], index into `model.GROUPS`."""
     texture: Path
-    tint: tuple[float, float, float] | None = None
+    tint: Colour | None = None
     """Linear RGB that replaces the texture's colour but not its folds."""
     shade: float = 1.0
     """Factor on the texture's own brightness."""
-    second: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    second: Colour = (0.0, 0.0, 0.0)
     pattern: int = 0
     period: float = 0.05
     """Pattern number of `wardrobe.PATTERNS`, its other colour and its period in metres."""
     alpha_test: float = 0.1
     gloss: float = 0.03
+
+
+class Paint(TypedDict, total=False):
+    """Fields of a `Surface` that say how an item is coloured."""
+
+    tint: Colour | None
+    second: Colour
+    pattern: int
+    period: float
+    alpha_test: float
+    gloss: float
 
 
 @dataclass
@@ -82,7 +100,7 @@ class _Dresser:
         self.moves = moves[:, :3].astype(np.float32)  # [bones, 3, 4], rest to posed
         self.covered = np.zeros(len(self.rest), bool)
         self.surfaces: list[Surface] = []
-        self.tints: dict[str, tuple[float, ...]] = {}
+        self.tints: dict[str, Colour] = {}
         self.period = float(rng.uniform(0.03, 0.09))
 
     def fit(self, name: str) -> np.ndarray:
@@ -91,22 +109,24 @@ class _Dresser:
         anchor = np.einsum("vkc,vk->vc", self.rest[proxy.refs], proxy.weights)
         return (anchor + proxy.offsets @ Z_UP.T * (OFFSET_SCALE * self.height)).astype(np.float32)
 
-    def add(self, name: str, rest: np.ndarray, keep: np.ndarray, labels, trim=None, **drawing) -> None:
-        """Skin an item and add those of its triangles that `keep` marks."""
+    def add(
+        self, name: str, rest: np.ndarray, keep: np.ndarray, labels: int | np.ndarray,
+        trim: np.ndarray | None = None, texture: Path | None = None, **paint: Unpack[Paint],
+    ) -> None:  # fmt: skip
+        """Skin an item and add those of its triangles that `keep` marks, with its first texture if none is named."""
         proxy, (bones, shares) = read_proxy(name), self.model.fitted_skinning(name)
         moves = (shares @ self.moves[bones].reshape(-1, 12)).reshape(-1, 3, 4)
         positions = (moves[:, :, :3] @ rest[:, :, None])[:, :, 0] + moves[:, :, 3]
         labels = np.broadcast_to(np.asarray(labels, np.uint8), len(proxy.faces))
         trim = np.ones(len(rest), np.float32) if trim is None else trim
-        texture = drawing.pop("texture", None) or proxy.textures[0]
         self.surfaces.append(
             Surface(
                 positions, rest, trim, proxy.faces[keep], proxy.uvs, proxy.face_uvs[keep], labels[keep],
-                self.model.fitted_groups(name)[keep], texture, **drawing,
+                self.model.fitted_groups(name)[keep], texture or proxy.textures[0], **paint,
             )
         )  # fmt: skip
 
-    def colour(self, name: str) -> tuple[float, ...]:
+    def colour(self, name: str) -> Colour:
         """A named colour, varied a little."""
         return tuple(
             np.array(w.COLOURS[name]) * self.rng.uniform(0.85, 1.15) * self.rng.uniform(0.95, 1.05, 3)
@@ -116,8 +136,8 @@ class _Dresser:
         """Add both halves of the outfit; returns the rest height of the trousers' hem."""
         look = self.look
         mixed = look.top != look.bottom
-        for name, legs in ((look.top, False), (look.bottom, True)):
-            self.covered |= self.model.hidden_by(name, legs)
+        for name, lower in ((look.top, False), (look.bottom, True)):
+            self.covered |= self.model.hidden_by(name, lower)
         rest = {name: self.fit(name) for name in {look.top, look.bottom}}
         labels, faces = w.suit_labels(look.bottom), read_proxy(look.bottom).faces
         legs = w.lower_half(labels)
@@ -148,11 +168,11 @@ class _Dresser:
         tint = self.colour("white") if self.rng.random() < 0.5 else None
         self.add(name, rest, labels == w.UPPER, labels, tint=tint)
 
-    def paint(self, top: bool) -> dict:
+    def paint(self, top: bool) -> Paint:
         """How the outer garment of a half is coloured; a dress is one colour, overalls count as the top."""
         look = self.look
         named = look.top_colour if top or look.top_word == "overalls" else look.bottom_colour
-        drawing = {"tint": self.tints.setdefault(named, self.colour(named))}
+        drawing: Paint = {"tint": self.tints.setdefault(named, self.colour(named))}
         if top and look.pattern != "plain":
             second = self.tints.setdefault(look.second_colour, self.colour(look.second_colour))
             drawing |= {"pattern": w.PATTERNS[look.pattern], "second": second, "period": self.period}

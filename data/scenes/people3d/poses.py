@@ -9,9 +9,13 @@ lengths metres of a body 1.75 m tall.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+Vector = Sequence[float] | np.ndarray
+"""Three numbers."""
 
 POSES = {
     "standing": 0.22, "walking": 0.15, "running": 0.08, "sitting": 0.11, "kneeling": 0.06, "crouching": 0.03,
@@ -25,13 +29,13 @@ ARM = ("upperarm01", "upperarm02", "lowerarm01", "wrist")
 LEG = ("upperleg01", "upperleg02", "lowerleg01", "foot")
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
+def unit(vector: Vector) -> np.ndarray:
     """The vector with length one."""
     vector = np.asarray(vector, float)
     return vector / (np.linalg.norm(vector) + 1e-12)
 
 
-def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
+def rotation(axis: Vector, degrees: float) -> np.ndarray:
     """[3, 3] right-handed turn about an axis (Rodrigues' formula)."""
     k, a = unit(axis), np.radians(degrees)
     cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
@@ -43,7 +47,7 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip(np.dot(a, b), -1, 1))))
 
 
-def _across(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
+def _across(vector: Vector, axis: np.ndarray) -> np.ndarray:
     """The part of a vector that is perpendicular to a unit axis, with length one."""
     vector = np.asarray(vector, float)
     return unit(vector - np.dot(vector, axis) * axis)
@@ -71,7 +75,7 @@ class Pose:
         return float(self.rng.uniform(low, high))
 
     def limb(
-        self, chain: tuple[str, ...], side: str, upper: np.ndarray, lower: np.ndarray, hinge: np.ndarray
+        self, chain: tuple[str, ...], side: str, upper: Vector, lower: Vector, hinge: np.ndarray
     ) -> None:
         """Point a two-segment limb; `hinge` is the bending axis to use when the limb is nearly straight."""
         first, twist, second, end = (bone + side for bone in chain)
@@ -89,11 +93,11 @@ class Pose:
         bend = angle_between(upper, lower) - angle_between(rest_upper, rest_lower)
         self.bones[second] = rotation(rest_hinge, bend)
 
-    def arm(self, side: str, upper: np.ndarray, lower: np.ndarray) -> None:
+    def arm(self, side: str, upper: Vector, lower: Vector) -> None:
         """Point an arm: directions of upper arm and forearm."""
         self.limb(ARM, side, upper, lower, np.array([-OUTWARD[side], 0.15, 0.0]))
 
-    def hand_to(self, side: str, target: np.ndarray, elbow: np.ndarray) -> None:
+    def hand_to(self, side: str, target: Vector, elbow: Vector) -> None:
         """Bring the wrist to a point as far as the arm reaches, the elbow bent towards direction `elbow`."""
         shoulder, joint, wrist = (self.rest[bone + side] for bone in (ARM[0], ARM[2], ARM[3]))
         a, b = np.linalg.norm(joint - shoulder), np.linalg.norm(wrist - joint)

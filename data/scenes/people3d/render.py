@@ -160,7 +160,11 @@ class Renderer:
         except ImportError as error:
             raise MissingExtraError("moderngl", "scenes3d") from error
         try:
-            self.gl = gl = moderngl.create_context(standalone=True, backend="egl", require=330)
+            self.gl = gl = moderngl.create_context(
+                standalone=True,
+                backend="egl",  # type: ignore[arg-type]  # the stub asks for a dict per setting
+                require=330,
+            )
         except Exception as error:  # moderngl raises a bare Exception when no EGL is found
             raise RefHCMError(
                 f"No off-screen OpenGL here ({error}); on Debian: "
@@ -242,12 +246,12 @@ class Renderer:
             if "light_from_world" in program:
                 matrices["light_from_world"] = light_matrix
             for name, matrix in matrices.items():
-                program[name].write(np.ascontiguousarray(matrix.T, "f4").tobytes())
+                program[name] = tuple(matrix.T.ravel())  # OpenGL wants it column by column
         self.shadow_frame.use()
         self.shadow_frame.clear()
         for _, cast, _, _, picture, surface, _ in self.parts:
             picture.use(0)
-            self.shadow_program["alpha_test"].value = surface.alpha_test
+            self.shadow_program["alpha_test"] = surface.alpha_test
             cast.render()
         self.frame.use()
         self.frame.clear(0, 0, 0, 0)
@@ -259,7 +263,7 @@ class Renderer:
             "sun": tuple(light.sun), "sky": tuple(light.sky), "ground": tuple(light.ground),
         }  # fmt: skip
         for name, value in settings.items():
-            self.program[name].value = value
+            self.program[name] = value
         for draw, _, _, _, picture, surface, mean in self.parts:
             picture.use(0)
             self._paint(surface, mean)
@@ -274,7 +278,7 @@ class Renderer:
             "period": surface.period,
         }  # fmt: skip
         for name, value in settings.items():
-            self.program[name].value = tuple(value) if isinstance(value, tuple) else value
+            self.program[name] = tuple(value) if isinstance(value, tuple) else value
 
     def _read(self, width: int, height: int) -> Picture:
         """Fetch the buffers and bring them down to the picture's size.

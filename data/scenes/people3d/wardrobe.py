@@ -6,6 +6,7 @@ Only items of MakeHuman's core set are listed (all are CC0, see `assets`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -163,7 +164,7 @@ class Look:
         }  # fmt: skip
 
 
-def _choice(rng: np.random.Generator, options, p=None) -> str:
+def _choice(rng: np.random.Generator, options: Iterable[str], p: Sequence[float] | np.ndarray | None = None) -> str:
     return str(rng.choice(list(options), p=p))
 
 
