@@ -26,6 +26,7 @@ from ..tasks import Reading, Task, known
 from ..tasks.rec import Rec
 from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
+from .parts import part_logits
 from .predictor import RefHCMPredictor
 
 TASKS = known()
@@ -126,8 +127,8 @@ def evaluate(
         path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
         task_name: One of `fitting_tasks(kind)`.
         limit: Take only so many rows (see `choose_rows`).
-        published_paste: Put part maps back into pictures with stepped outlines, as the published evaluation does, to
-            compare with its figures.
+        published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
+            outlines, as the published evaluation does, to compare with its figures.
 
     Raises RefHCMError where the layout does not know enough for the task, and for a row that cannot be used.
     """
@@ -178,9 +179,8 @@ def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> 
 def _fill_parts(
     label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation], paste: Paste
 ) -> None:
-    device = next(label_map.parameters()).device
-    codes = torch.tensor([reading.codes for reading in readings], device=device)
-    for reading, logits, annotation in zip(readings, label_map.decode_logits(codes), truth, strict=True):
+    maps = part_logits(label_map, readings, likeliest=paste is _paste_published)
+    for reading, logits, annotation in zip(readings, maps, truth, strict=True):
         width, height = annotation.size
         assert reading.box is not None
         reading.parts = paste(logits, reading.box, (height, width))

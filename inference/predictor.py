@@ -27,6 +27,7 @@ from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
 from .answer import Answer
 from .asking import TASKS, check_batch_size, check_beam, check_pair, check_question, check_tasks
+from .parts import part_logits
 
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
@@ -305,8 +306,8 @@ class RefHCMPredictor:
         """Decode the codes of all rows at once and put each map into its picture."""
         if not rows or self.label_map is None:
             return
-        codes = torch.tensor([row.place.codes for row in rows], device=self.device)
-        for row, logits in zip(rows, self.label_map.decode_logits(codes), strict=True):
+        answers = [row.place for row in rows]
+        for row, logits in zip(rows, part_logits(self.label_map, answers), strict=True):
             width, height = row.question.size
             assert row.place.box is not None
             row.parsing = paste_logits(logits, row.place.box, (height, width))

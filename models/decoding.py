@@ -52,6 +52,8 @@ class Hypothesis:
     logprobs: list[float]
     """Log-probability of each token among those that were legal; one more for `</s>` where it was decoded."""
     score: float
+    spread: Tensor | None = None
+    """Of the answer's block, where it has one: float32 [positions, tokens], the probability of every legal token."""
 
     def confidence(self, start: int = 0, stop: int | None = None) -> float:
         """Geometric mean of the probabilities of tokens start .. stop, in [0, 1]."""
@@ -66,6 +68,8 @@ class _Node(NamedTuple):
     token: int
     value: float
     logprob: float
+    spread: Tensor | None = None
+    """Of the block that begins with this token, see `Hypothesis.spread`."""
 
 
 def _unroll(node: _Node | None) -> list[_Node]:
@@ -370,9 +374,11 @@ class _Search:
         best, columns = logprobs.max(-1)
         soft = soft_values(logprobs.flatten(0, 1), columns.flatten(), ids, self.grammar.soft).view_as(best)
         lists = zip(ids[columns].tolist(), soft.tolist(), best.tolist(), strict=True)
+        spread: list[Tensor | None] = list(logprobs.exp().cpu())
         for row, (tokens, values, scores) in enumerate(lists):
             for token, value, logprob in zip(tokens, values, scores, strict=True):
-                group.nodes[row] = _Node(group.nodes[row], token, value, logprob)
+                group.nodes[row] = _Node(group.nodes[row], token, value, logprob, spread[row])
+                spread[row] = None
         group.scores = group.scores + best.sum(-1)
 
     def _close(self, sentence: int, node: _Node | None, score: float, length: int) -> None:
@@ -382,6 +388,7 @@ class _Search:
         if nodes and nodes[-1].token == EOS:
             nodes = nodes[:-1]
         normalised = score / length**self.settings.length_penalty
+        spread = next((n.spread for n in nodes if n.spread is not None), None)
         self.results[sentence].append(
-            Hypothesis([n.token for n in nodes], [n.value for n in nodes], logprobs, normalised)
+            Hypothesis([n.token for n in nodes], [n.value for n in nodes], logprobs, normalised, spread)
         )

@@ -203,6 +203,17 @@ class LabelMapTokenizer(nn.Module):
         vectors = self.quantize.embedding(codes.long())  # [B, n, embedding]
         return self.reconstruct(vectors.transpose(1, 2).unflatten(2, (rows, columns)))
 
+    def decode_spread(self, spread: Tensor) -> Tensor:
+        """Probabilities of the codes [B, rows * columns, n], n at most the codebook -> logits [B, classes, H, W].
+
+        Where a model hesitates between codes, their vectors are averaged, weighted by the squared probabilities: a
+        likely code counts more than in the plain average, but one that is likely by a hair does not rule alone.
+        """
+        weights = spread.square()
+        weights = weights / weights.sum(-1, keepdim=True)
+        vectors = weights @ self.quantize.embedding.weight[: spread.shape[-1]]
+        return self.reconstruct(vectors.transpose(1, 2).unflatten(2, self.config.grid))
+
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, rows * columns] -> the likeliest labels, int64 [B, H, W]."""
         return self.decode_logits(codes).argmax(dim=1)

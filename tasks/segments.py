@@ -182,6 +182,7 @@ class PartsSegment:
         position += self.block  # the mark that announces the block
         tokens = hypothesis.tokens[position : position + N_CODES]
         reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
+        reading.code_spread = hypothesis.spread if self.block else None
         return position + N_CODES
 
     def meter(self) -> ParsingMeter:

@@ -24,6 +24,8 @@ from ..data.vocabulary import BOS, EOS, Vocabulary
 from ..models.grammar import Grammar
 
 if TYPE_CHECKING:
+    import torch
+
     from ..models.decoding import Hypothesis
     from .segments import Segment
 
@@ -38,6 +40,8 @@ class Reading:
     """float32 (17, 3): x, y, score in [0, 1]; an absent point is 0, 0, 0."""
     codes: tuple[int, ...] | None = None
     """The part map as codes of the label-map tokenizer."""
+    code_spread: torch.Tensor | None = None
+    """Where they come from a block: float32 (48, codes), how likely each code is at each place."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None

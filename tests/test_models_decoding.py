@@ -90,6 +90,18 @@ def test_block_gives_the_published_codes():
             assert [t - code for t in best.tokens[5:]] == wanted["codes"]
 
 
+def test_a_block_says_how_likely_each_token_was():
+    for name in ("block", "block then keypoints", "keypoints then block", "box"):
+        for (best,) in generate(golden_model(), memory(OTHER), GRAMMARS[name]):
+            if name == "box":
+                assert best.spread is None
+                continue
+            start = best.tokens.index(BLOCK_MARK) + 1
+            assert best.spread.shape == (48, 32)
+            torch.testing.assert_close(best.spread.sum(1), torch.ones(48), atol=1e-4, rtol=0)
+            assert (best.spread.argmax(1) + BLOCK_MARK - 40).tolist() == best.tokens[start : start + 48]
+
+
 def grammars():
     config = golden_json("model/config")
     code, bins = config["code_0"], (config["bin_0"], config["vocab_size"])
@@ -105,6 +117,7 @@ def grammars():
 
 
 GRAMMARS = dict(grammars())
+BLOCK_MARK = golden_json("model/config")["code_0"] + 40
 
 
 @pytest.mark.parametrize("beam", [1, 3])

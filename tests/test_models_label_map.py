@@ -65,6 +65,16 @@ def test_codes_pasted_the_published_way_give_the_published_maps(published, golde
         assert np.array_equal(pasted[certain], golden["eval_pred"][row][certain])
 
 
+@torch.inference_mode()
+def test_a_code_without_doubt_decodes_alone_and_two_equal_ones_half_way(published):
+    codes = torch.randint(published.config.codebook, (2, 48), generator=torch.Generator().manual_seed(4))
+    sure = torch.nn.functional.one_hot(codes, published.config.codebook).float()
+    torch.testing.assert_close(published.decode_spread(sure), published.decode_logits(codes), atol=1e-5, rtol=0)
+    vectors = published.quantize.embedding(codes)
+    between = published.reconstruct(vectors.mean(0, keepdim=True).transpose(1, 2).unflatten(2, (8, 6)))
+    torch.testing.assert_close(published.decode_spread(sure.mean(0, keepdim=True)), between, atol=1e-5, rtol=0)
+
+
 def test_the_published_shape_has_the_published_number_of_parameters():
     # 816 MB on disk = weights and two Adam moments of this many fp32 parameters
     with torch.device("meta"):
