@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -160,11 +161,8 @@ class Renderer:
         except ImportError as error:
             raise MissingExtraError("moderngl", "scenes3d") from error
         try:
-            self.gl = gl = moderngl.create_context(
-                standalone=True,
-                backend="egl",  # type: ignore[arg-type]  # the stub asks for a dict per setting
-                require=330,
-            )
+            settings: dict[str, Any] = {"standalone": True, "backend": "egl", "require": 330}
+            self.gl = gl = moderngl.create_context(**settings)
         except Exception as error:  # moderngl raises a bare Exception when no EGL is found
             raise RefHCMError(
                 f"No off-screen OpenGL here ({error}); on Debian: "
