@@ -24,7 +24,7 @@ def test_foreign_files_are_refused_and_the_converter_is_named(tmp_path):
     described = {"model": {}, "vocabulary": {}}
     for content, said in (
         ({"model": Trap(mark)}, "was not opened"),
-        ({"args": argparse.Namespace(arch="refhcm"), "model": {}}, "was not"),  # opened, or with fairseq loaded: written
+        ({"args": argparse.Namespace(arch="refhcm"), "model": {}}, "was not"),  # opened; with fairseq: written
         ({"model": {}}, "was not written by"),
         ({"task_state": None, "model": {}}, "was not written by"),
         ({"task_state": {"refhcm": described}}, "was not written by"),
