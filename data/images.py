@@ -72,6 +72,13 @@ def open_sized(
     return rgb.transpose(turn), size[::-1] if turn in _SIDEWAYS else size
 
 
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of the pixels as they are stored, from the header alone; RefHCMError as `open_image`."""
+    with _open_header(path, os.fspath(path)) as picture:
+        _check_size(picture.size, os.fspath(path), MAX_PIXELS)
+        return picture.size
+
+
 def open_indices(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 (H, W): the classes of a label map stored as a grey or palette picture; RefHCMError for any
     other."""

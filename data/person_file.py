@@ -1,9 +1,10 @@
 """Our own dataset files: one row per expression or region, with all that is known about the people it means.
 
-A row has ten fields between tabs, in the order of `COLUMNS`; what is not known is left empty:
+A row has eleven fields between tabs, in the order of `COLUMNS`; what is not known is left empty:
 
     id         unique in the file; `{dataset}:{ref}:{sentence}` in converted sets
-    image_id   the source's own image id (for COCO the number), by which leaks between splits are found
+    image_id   by which leaks between splits are found: COCO's number, or the id in another source with its name before
+               it, as `cihp:0000006`
     text       the words; `None`: the box itself is the question
     box        x1,y1,x2,y2 in continuous pixels; empty: nobody is meant
     keypoints  51 numbers x,y,v in COCO order, v as in COCO (0 unlabelled, 1 hidden, 2 seen)
@@ -11,14 +12,16 @@ A row has ten fields between tabs, in the order of `COLUMNS`; what is not known 
     parts      path of the part map, a grey PNG of CIHP classes
     captions   descriptions joined by &&
     mask       COCO's compressed run lengths of the person's visible pixels; the size is the picture's
+    area       the person's segment area in square pixels as its source gives it (empty: the mask's), for OKS
     image      path of the picture, or the picture file in base64
 
-Where words mean several people, `box`, `keypoints`, `parts` and `mask` hold one entry each, joined by `|`.
+Where words mean several people, `box`, `keypoints`, `parts`, `mask` and `area` hold one entry each, joined by `|`.
 Paths count from the folder of the file.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +34,7 @@ from ..errors import RefHCMError
 from .annotation import KEYPOINT_NAMES, Box
 from .text import CAPTION_SEPARATOR
 
-COLUMNS = ("id", "image_id", "text", "box", "keypoints", "codes", "parts", "captions", "mask", "image")
+COLUMNS = ("id", "image_id", "text", "box", "keypoints", "codes", "parts", "captions", "mask", "area", "image")
 BY_REGION = "None"
 """Stands for the words where the box itself is the question."""
 BETWEEN_PEOPLE = "|"
@@ -49,6 +52,8 @@ class Person:
     """COCO's compressed run lengths, as text."""
     parts: str | None = None
     """Path of the part map."""
+    area: float | None = None
+    """Of the person's visible pixels, in square pixels, where the source states it."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,23 @@ class PersonRow:
         fields = {
             "id": self.id,
             "image_id": self.image_id,
-            "text": BY_REGION if self.text is None else clean_field(self.text),
-            "box": _joined(numbers(person.box) for person in self.people),
+            "text": _words(self.text),
+            "box": _joined(_box(person.box, self.id) for person in self.people),
             "keypoints": _joined(_keypoints(person.keypoints) for person in self.people),
             "codes": "" if self.codes is None else ",".join(map(str, self.codes)),
             "parts": _joined(person.parts or "" for person in self.people),
-            "captions": CAPTION_SEPARATOR.join(map(clean_field, self.captions)),
+            "captions": CAPTION_SEPARATOR.join(_caption(caption, self.id) for caption in self.captions),
             "mask": _joined(person.mask or "" for person in self.people),
+            "area": _joined("" if person.area is None else numbers([person.area]) for person in self.people),
             "image": self.image,
         }
         for name, value in fields.items():
             if any(character in value for character in "\t\r\n"):
                 raise RefHCMError(f"{self.id}: the field {name} holds a tab or a line end.")
+            if not value and name in ("id", "text", "image"):
+                raise RefHCMError(f"{self.id}: the field {name} is empty.")
+            if not value.isascii():
+                _check_letters(value, f"{self.id}: the field {name}")
         return "\t".join(fields[name] for name in COLUMNS) + "\n"
 
 
@@ -111,7 +121,9 @@ class PersonWriter:
     def __enter__(self) -> PersonWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give the file its name, or remove it after an error."""
         self._file.close()
         if kind is None:
@@ -121,13 +133,44 @@ class PersonWriter:
 
 
 def numbers(values: Iterable[float]) -> str:
-    """Numbers between commas, to a hundredth of a pixel, without needless zeros."""
-    return ",".join(f"{round(float(value), 2):.10g}" for value in values)
+    """Numbers between commas, to a hundredth of a pixel, without needless zeros. RefHCMError for what is no number."""
+    rounded = [round(float(value), 2) for value in values]
+    if not all(map(math.isfinite, rounded)):
+        raise RefHCMError(f"{rounded} are not all numbers.")
+    return ",".join(f"{value:.10g}" for value in rounded)
 
 
 def clean_field(text: str) -> str:
     """Words as one field can hold them: tabs and line ends become spaces, everything else stays."""
     return " ".join(text.split())
+
+
+def _words(text: str | None) -> str:
+    if text is None:
+        return BY_REGION
+    cleaned = clean_field(text)
+    return cleaned.lower() if cleaned == BY_REGION else cleaned  # somebody's words, and not our mark
+
+
+def _box(box: Box, row: str) -> str:
+    x1, y1, x2, y2 = (round(float(value), 2) for value in box)
+    if not (x1 < x2 and y1 < y2):
+        raise RefHCMError(f"{row}: the box has no width or height.")
+    return numbers(box)
+
+
+def _caption(caption: str, row: str) -> str:
+    cleaned = clean_field(caption)
+    if not cleaned or CAPTION_SEPARATOR in cleaned:
+        raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
+    return cleaned
+
+
+def _check_letters(value: str, what: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a letter, as a damaged source may have it
+        raise RefHCMError(f"{what} holds a character that is none.") from error
 
 
 def _keypoints(keypoints: np.ndarray | None) -> str:
