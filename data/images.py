@@ -79,6 +79,13 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int]:
         return picture.size
 
 
+def turned_by_exif(path: str | os.PathLike) -> bool:
+    """Whether viewers show a photo otherwise than its pixels are stored, because of its EXIF tag; errors as
+    `open_image`."""
+    with _open_header(path, os.fspath(path)) as picture:
+        return _exif_turn(picture) is not None
+
+
 def open_indices(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 (H, W): the classes of a label map stored as a grey or palette picture; RefHCMError for any
     other."""
