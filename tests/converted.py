@@ -1,0 +1,47 @@
+"""Runs a converter on a tree that a test made, and reads what it wrote."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from refhcm.data.converters.base import Options, run
+from refhcm.data.person_file import COLUMNS
+
+
+def convert(name, source, out, module=None, **options):
+    """(report, rows by split) of the converter `name`; options as in `Options`, its own ones with underscores."""
+    found = importlib.import_module(f"refhcm.data.converters.{module or name}")
+    (converter,) = (entry for entry in found.CONVERTERS if entry.name == name)
+    general = {key: options.pop(key) for key in ("images", "pictures") if key in options}
+    special = {key.replace("_", "-"): value for key, value in options.items()}
+    report, files = run(converter, Options(Path(source), Path(out), special=special, **general))
+    return report, {path.stem: rows_of(path) for path in files}
+
+
+def rows_of(path):
+    """The rows of a file of ours, as fields by name."""
+    lines = Path(path).read_text("utf-8").splitlines()
+    return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
+
+
+def save_picture(path, size=(40, 30), shade=128, **options):
+    """A picture of one colour at `path`; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (shade, shade, 90)).save(path, **options)
+    return path
+
+
+def save_labels(path, labels):
+    """A grey PNG of the numbers in an array."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(labels, np.uint8)).save(path)
+    return path
+
+
+def numbers(field):
+    """The numbers of a field."""
+    return [float(value) for value in field.split(",")]
