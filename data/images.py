@@ -7,13 +7,15 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import RefHCMError
+
+if TYPE_CHECKING:  # imported where it is used: what only looks at files starts without it
+    import torch
 
 ImageSource = str | os.PathLike | bytes | Image.Image | np.ndarray
 """A file, the bytes of one, a PIL picture, or an array: uint8, uint16, bool, or float in [0, 1]; (H, W), (H,
@@ -123,6 +125,8 @@ def squash(image: Image.Image, size: int, fast: bool = False) -> Image.Image:
         return image
     if not fast:
         return image.resize((size, size), Image.Resampling.BICUBIC)
+    import torch
+
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
     return Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
@@ -130,6 +134,8 @@ def squash(image: Image.Image, size: int, fast: bool = False) -> Image.Image:
 
 def normalise(image: Image.Image, mean: Any = 0.5, std: Any = 0.5) -> torch.Tensor:
     """float32 (3, H, W) of an RGB picture: (value / 255 - mean) / std."""
+    import torch
+
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float()
     scale = 1 / (255 * torch.as_tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
     shift = torch.as_tensor(mean, dtype=torch.float32).reshape(-1, 1, 1) * 255

@@ -72,6 +72,7 @@ def segmentation_mask(segmentation: Any, size: tuple[int, int]) -> str | None:
     A list of polygons is drawn as COCO draws them and united, never summed; a dict holds run lengths, as numbers or
     compressed. None where nothing is inside. RefHCMError for anything else, and for run lengths of another size.
     """
+    counts: str | None
     if isinstance(segmentation, dict):
         counts = _counts_text(segmentation, size)
     elif isinstance(segmentation, list):

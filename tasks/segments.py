@@ -128,7 +128,9 @@ class KeypointsSegment:
         return KeypointMeter()
 
     def score(self, meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
-        area = None if annotation.parts is None else float((annotation.parts > 0).sum())
+        area = annotation.area
+        if area is None and annotation.parts is not None:
+            area = float((annotation.parts > 0).sum())
         score = (reading.box_score or 0.0) * float(reading.keypoints[:, 2].sum()) / len(self.names)
         meter.add(reading.keypoints, annotation.keypoints, annotation.box, area, score)
 

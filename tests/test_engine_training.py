@@ -17,6 +17,7 @@ pytest.importorskip("hydra")
 engine = pytest.importorskip("refhcm.engine")
 
 import refhcm  # noqa: E402
+from refhcm.data import faults  # noqa: E402
 from refhcm.data.text import train_sentencepiece  # noqa: E402
 from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
@@ -60,7 +61,7 @@ def data(tmp_path_factory) -> Path:
         rows["rpar"].append(f"{i}\t{text}\t{box}\t{codes}\tparts.png\t{picture}\n")
         rows["rhrc"].append(f"{i}\tthe man on the left\t{box}\t{picture}\n")
         joints = ",".join(f"{random.integers(1, 29)},{random.integers(1, 29)},2" for _ in range(17))
-        rows["person"].append(f"{i}\t{i}\t{text}\t{box}\t{joints}\t{codes}\tparts.png\t{text}\t{picture}\n")
+        rows["person"].append(f"{i}\t{i}\t{text}\t{box}\t{joints}\t{codes}\tparts.png\t{text}\t\t\t{picture}\n")
     for split in ("train", "valid"):
         (folder / split).mkdir()
         Image.fromarray(random.integers(0, 20, (30, 40), dtype=np.uint8)).save(folder / split / "parts.png")
@@ -233,13 +234,34 @@ def test_a_broken_checkpoint_is_not_resumed_and_says_so(monkeypatch, data, tmp_p
         train(monkeypatch, data, tmp_path, "--max-update", "2")
 
 
-def test_a_bad_row_in_a_loader_process_is_one_sentence(monkeypatch, data, tmp_path):
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_too_many_bad_rows_stop_the_run_with_a_report(monkeypatch, data, tmp_path, workers):
     rows = (data / "train" / "rec.tsv").read_text().splitlines()
     (tmp_path / "bad.tsv").write_text("\n".join([rows[0].replace(",", ";"), *rows[1:]]) + "\n")
     source = f"{tmp_path / 'bad.tsv'},train/rec.tsv"
+    options = ("--max-update", "4", "--num-workers", workers)
     with pytest.raises(SystemExit) as stopped:
-        train(monkeypatch, data, tmp_path / "run", "--max-update", "4", "--num-workers", "1", task="rec", source=source)
-    assert "bad.tsv" in str(stopped.value) and "Traceback" not in str(stopped.value)
+        train(monkeypatch, data, tmp_path / "run", *options, task="rec", source=source)
+    said = str(stopped.value)
+    assert "1 of 8 rows" in said and "bad.tsv" in said and "line 1: the box" in said and "Traceback" not in said
+
+
+def test_few_bad_rows_are_left_out_and_named(monkeypatch, data, tmp_path, caplog):
+    """Even where nothing else is in a batch, and in the batch that fairseq keeps for idle moments."""
+    monkeypatch.setattr(faults, "BAD_SHARE", 0.5)
+    rows = (data / "train" / "rec.tsv").read_text().splitlines()
+    bad = [row.replace(",", ";") for row in rows[:2]]
+    (tmp_path / "bad.tsv").write_text("\n".join([*bad, *rows[2:]]) + "\n")
+    source = f"{tmp_path / 'bad.tsv'},train/rec.tsv"
+    runs = [
+        train(monkeypatch, data, tmp_path / n, "--max-epoch", "2", "--batch-size", "1", "--num-workers", n, task="rec",
+              source=source)
+        for n in ("0", "1")
+    ]  # fmt: skip
+    named = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
+    assert sum("line 1: the box" in message for message in named) == 2 == sum("line 2: " in m for m in named)
+    for name, tensor in runs[0]["model"].items():
+        torch.testing.assert_close(tensor, runs[1]["model"][name], rtol=0, atol=0, msg=name)
 
 
 def test_batches_need_a_size(monkeypatch, data, tmp_path):
