@@ -15,7 +15,7 @@ from .base import Converter, Job, Option, Options, Skip, run
 
 __all__ = ["MODULES", "Converter", "Job", "Option", "Options", "Skip", "find", "known", "run"]
 
-MODULES: tuple[str, ...] = ("cihp", "refhuman", "humar", "own")
+MODULES: tuple[str, ...] = ("refcoco", "grefcoco", "coco_keypoints", "cihp", "refhuman", "humar", "own")
 """Modules that hold converters, in the order in which they are listed. They import nothing heavy."""
 
 

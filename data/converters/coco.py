@@ -80,13 +80,16 @@ def coco_picture(pictures: PictureFolder, entry: Mapping[str, Any]) -> Picture:
 
 
 def coco_person(
-    annotation: Mapping[str, Any], size: tuple[int, int], keypoints: Mapping[str, Any] | None = None
+    annotation: Mapping[str, Any],
+    size: tuple[int, int],
+    keypoints: Mapping[str, Any] | None = None,
+    crowds: bool = False,
 ) -> Person:
     """The person of an annotation in a picture of `size` (width, height): box, mask and segment area, and keypoints
-    from `keypoints` (an annotation of a person_keypoints file; None: they are not known). Skip for a crowd, for a box
-    that is none, and for a mask or keypoints that cannot be read.
+    from `keypoints` (an annotation of a person_keypoints file; None: they are not known). Skip for a crowd (unless
+    `crowds`), for a box that is none, and for a mask or keypoints that cannot be read.
     """
-    if annotation.get("iscrowd"):
+    if annotation.get("iscrowd") and not crowds:
         raise Skip("it is a crowd, not a person")
     area = optional(annotation, "area", int, float)
     segmentation = annotation.get("segmentation")
