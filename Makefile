@@ -10,7 +10,8 @@ BIN := .venv/bin
 SETUP := $(PYTHON) setup_env.py $(if $(filter file,$(origin PYTHON)),,--chosen) $(if $(TORCH),--torch "$(TORCH)")
 # The public surface that mypy checks; a folder stands for all its modules.
 TYPED := __init__.py cli.py errors.py criterions engine \
-	data/annotation.py data/samples.py data/tsv.py data/vocabulary.py \
+	$(addprefix data/,annotation.py converters dataset.py faults.py json_file.py leakage.py masks.py person_file.py \
+	rows.py samples.py tsv.py validate.py vocabulary.py) \
 	models/checkpoint.py models/config.py models/published.py models/refhcm.py \
 	$(addprefix inference/,answer.py asking.py batch.py draw.py load.py predictor.py web.py)
 
