@@ -115,7 +115,7 @@ class _Validator:
         fields = file[row]
         yield from self._id(fields["id"], file.line(row))
         if "text" in fields and not fields["text"].strip():
-            yield "the text is empty."
+            yield from self._minor("the text is empty.")
         size = self._size(fields["image"])
         question, answer = read_pair(fields, size, self._reading)
         self._count(fields, answer, question.text is None)
@@ -130,8 +130,10 @@ class _Validator:
     def _id(self, name: str, line: int) -> Iterator[str]:
         if not name:
             yield "the id is empty."
-        elif name in self._ids:
+        elif name in self._ids and self.own:
             yield f"the id {name} stands in line {self._ids[name]} already."
+        elif name in self._ids:
+            yield from self._minor("the id stands in another row already.")
         else:
             self._ids[name] = line
 

@@ -53,6 +53,17 @@ def test_no_text_is_read_as_a_mask_of_another_size(text, width, height):
     assert runs.min() >= 0 and runs.sum() == width * height
 
 
+@given(st.lists(st.lists(st.floats(-5, 25), min_size=6, max_size=16).map(lambda p: p[: len(p) // 2 * 2]), max_size=3))
+def test_polygons_are_united_whatever_their_form(polygons):
+    counts = segmentation_mask(polygons, (20, 15))
+    drawn = [coco.decode(coco.frPyObjects([polygon], 15, 20)[0]) for polygon in polygons]
+    wanted = np.any(drawn, axis=0) if drawn else np.zeros((15, 20), bool)
+    assert np.array_equal(np.zeros((15, 20), bool) if counts is None else decode_mask(counts, (20, 15)), wanted)
+    if counts is not None:  # and the same numbers as uncompressed run lengths
+        runs = run_lengths(counts, (20, 15)).tolist()
+        assert segmentation_mask({"counts": runs, "size": [15, 20]}, (20, 15)) == counts
+
+
 def test_known_answers():
     mask = np.zeros((4, 5), bool)
     mask[1:3, 2:4] = True

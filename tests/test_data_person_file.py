@@ -14,11 +14,13 @@ from refhcm.data.annotation import Annotation, Question
 from refhcm.data.dataset import ReferringDataset, SampleDataset
 from refhcm.data.masks import decode_mask, encode_mask
 from refhcm.data.person_file import BY_REGION, Person, PersonRow, PersonWriter, clean_field
-from refhcm.data.rows import LAYOUTS, Reading, read_pair
+from refhcm.data.rows import LAYOUTS, read_pair
+from refhcm.data.rows import Reading as RowReading
 from refhcm.data.transforms import crop, flip
 from refhcm.data.tsv import BadRow
 from refhcm.data.vocabulary import Vocabulary
 from refhcm.errors import RefHCMError
+from refhcm.tasks import Reading
 
 SIZE = (40, 30)
 VOCABULARY = Vocabulary(Letters(), num_codes=96, num_bins=100, mark_start=40)
@@ -73,7 +75,7 @@ def test_every_row_survives(listed, text, captions, coded):
     made = PersonRow("a:1:0", "1", "1.png", tuple(listed), text, tuple(captions), codes)
     values = made.line()[:-1].split("\t")
     fields = {name: values[column] for name, column in LAYOUTS["person"].items()}
-    question, answer = read_pair(fields, SIZE, Reading(True, None, masks=True))
+    question, answer = read_pair(fields, SIZE, RowReading(True, None, masks=True))
     assert question.text == clean_field(text) and answer.codes == codes
     assert len(answer.captions) == len(captions)
     found = (answer,) if answer.people is None else answer.people
@@ -157,6 +159,20 @@ def test_an_earlier_layout_is_named(tmp_path):
     (tmp_path / "p.tsv").write_text("1\t1\tx\t1,1,2,2\t\t\t\t\timages/1.png\n")
     with pytest.raises(RefHCMError, match="9 columns of an earlier layout"):
         ReferringDataset(tmp_path / "p.tsv", "person")
+
+
+@pytest.mark.parametrize("more, area", [({"area": 400.0}, 400), ({}, 160), ({"mask": None}, None)])
+def test_oks_is_measured_by_the_segment_area(tmp_path, more, area):
+    person = Person(**{**vars(known()), **more})
+    _, answer, _ = ReferringDataset(write(tmp_path, row("a", person)), "person")[0]
+    assert answer.area == area
+    segment = tasks.build("rkpt", VOCABULARY).segments[1]
+    meter = segment.meter()
+    guess = points()
+    guess[3] += (2, 0, 0)
+    segment.score(meter, Reading(keypoints=guess, box_score=1.0), answer)
+    area = area or 0.53 * 160  # of the box, where nothing better is known
+    assert meter.result()["coco_oks"] == pytest.approx(np.exp(-4 / (2 * area * (2 * 0.035) ** 2)))
 
 
 # -- which rows serve which task ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ engine = pytest.importorskip("refhcm.engine")
 import refhcm  # noqa: E402
 from refhcm.data import faults  # noqa: E402
 from refhcm.data.text import train_sentencepiece  # noqa: E402
+from refhcm.data.tsv import BadRow  # noqa: E402
 from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
 from refhcm.errors import RefHCMError  # noqa: E402
@@ -262,6 +263,37 @@ def test_few_bad_rows_are_left_out_and_named(monkeypatch, data, tmp_path, caplog
     assert sum("line 1: the box" in message for message in named) == 2 == sum("line 2: " in m for m in named)
     for name, tensor in runs[0]["model"].items():
         torch.testing.assert_close(tensor, runs[1]["model"][name], rtol=0, atol=0, msg=name)
+
+
+def test_photos_that_are_held_out_are_not_trained_on(monkeypatch, data, tmp_path):
+    own = f"{data / 'train' / 'rec.tsv'},{data / 'valid' / 'person.tsv'}"
+    with pytest.raises(SystemExit, match=r"rec\.tsv shares 8 pictures \(8 rows\) with the evaluation, .*COCO 0 in"):
+        train(monkeypatch, data, tmp_path, "--max-update", "1", "--held-out", own)
+    other = tmp_path / "other.tsv"
+    other.write_text("1\t900\tx\t1,1,2,2\tpicture.jpg\n")
+    only = "train/rec.tsv,valid/rec.tsv"
+    train(monkeypatch, data, tmp_path, "--max-update", "1", "--held-out", str(other), task="rec", source=only)
+
+
+def test_processes_tell_each_other_what_was_set_aside(monkeypatch):
+    """Each alone is below the limit, together they are not."""
+    from refhcm.engine import tasks
+
+    task = tasks.ReferringTask.__new__(tasks.ReferringTask)
+    task.faults, others = (faults.FaultTally({"a.tsv": 2000}) for _ in range(2))
+    task.faults.add([BadRow("a.tsv", 1, "bad"), BadRow("a.tsv", 2, "bad")])
+    others.add([BadRow("a.tsv", 2, "bad")])
+
+    def gather(boxes, mine):
+        boxes[:] = [mine, others.rows()]
+
+    for name, value in (("is_initialized", lambda: True), ("get_world_size", lambda: 2), ("all_gather_object", gather)):
+        monkeypatch.setattr(tasks.dist, name, value)
+    task.begin_epoch(1, None)
+    assert len(task.faults) == 2
+    others.add([BadRow("a.tsv", 3, "bad")])
+    with pytest.raises(RefHCMError, match=r"3 of 2,000 rows of a\.tsv"):
+        task.begin_epoch(2, None)
 
 
 def test_batches_need_a_size(monkeypatch, data, tmp_path):
