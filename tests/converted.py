@@ -7,7 +7,12 @@ import numpy as np
 from PIL import Image
 
 from refhcm.data.converters.base import Options, run
+from refhcm.data.dataset import ReferringDataset, SampleDataset
 from refhcm.data.person_file import COLUMNS
+from refhcm.data.rows import OWN
+from refhcm.data.samples import collate
+from refhcm.data.validate import validate
+from refhcm.tasks import build
 
 
 def convert(name, source, out, module=None, **options):
@@ -18,6 +23,16 @@ def convert(name, source, out, module=None, **options):
     special = {key.replace("_", "-"): value for key, value in options.items()}
     report, files = run(converter, Options(Path(source), Path(out), special=special, **general))
     return report, {path.stem: rows_of(path) for path in files}
+
+
+def check(path, task, vocabulary):
+    """The samples of a task that a written file gives, after `validate` found nothing wrong with it."""
+    found = validate(path)
+    assert found.faults == 0, found.first
+    data = SampleDataset(ReferringDataset(path, OWN), [build(task, vocabulary)], 16)
+    samples = [sample for number in range(len(data)) for sample in data[number]]
+    assert collate([samples])["target"].shape[0] == len(samples)
+    return samples
 
 
 def rows_of(path):

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from converted import convert, save_labels, save_picture
+from converted import check, convert, rows_of, save_labels, save_picture
 from PIL import Image
 
+from refhcm import cli
 from refhcm.data.dataset import ReferringDataset
 from refhcm.data.masks import decode_mask
 from refhcm.errors import RefHCMError
@@ -91,7 +92,15 @@ def test_words_by_person(tree, tmp_path):
     assert any("such as those of 0009999_0" in note for note in report.notes)
 
 
-def test_rhrc_keeps_people_with_captions_only(tree, tmp_path):
+def test_codes_of_a_named_tokenizer(tree, tmp_path, tiny_folder, tiny_vocabulary, capsys):
+    arguments = ["convert", "cihp", "--source", str(tree), "--out", str(tmp_path / "out"), "--quiet"]
+    assert cli.main([*arguments, "--tokenizer", str(tiny_folder)]) == 0
+    assert "codes in 4 rows" in capsys.readouterr().out
+    samples = check(tmp_path / "out" / "train.tsv", "rpar", tiny_vocabulary)
+    assert len(samples) == 4 and all(len(row["codes"].split(",")) == 48 for row in rows_of(tmp_path / "out/val.tsv"))
+
+
+def test_rhrc_keeps_people_with_captions_only(tree, tmp_path, tiny_vocabulary):
     captions = [{"id": "0000008_0", "captions": ["a man", "a tall [1.5, 2] man"]}]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in captions))
     report, rows = convert("rhrc", tree, tmp_path / "out", module="cihp", captions=str(tmp_path / "c.jsonl"))
@@ -101,6 +110,7 @@ def test_rhrc_keeps_people_with_captions_only(tree, tmp_path):
     assert report.skipped["the person has no captions"] == 5
     _, answer, _ = ReferringDataset(tmp_path / "out" / "val.tsv", "person")[0]
     assert answer.captions == ("a man", "a tall man")
+    assert len(check(tmp_path / "out" / "val.tsv", "rhrc", tiny_vocabulary)) == 1
 
 
 def test_what_cannot_be_used_is_counted(tree, tmp_path):

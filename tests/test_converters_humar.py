@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from converted import convert, numbers, save_picture
+from converted import check, convert, numbers, save_picture
 
 from refhcm.data.dataset import ReferringDataset
 from refhcm.errors import RefHCMError
@@ -37,7 +37,7 @@ def save_tree(folder, refs, instances):
     return folder
 
 
-def test_one_several_and_nobody(tmp_path):
+def test_one_several_and_nobody(tmp_path, tiny_vocabulary):
     instances = [instance(1), instance(2, bbox=[20, 3, 30, 22], segmentation=None, keypoints=None)]
     refs = [ref(1, [1]), ref(2, [1, 2, 1], "val"), ref(3, [-1], no_target=True), ref(4, 1, "testA")]
     report, rows = convert("humar", save_tree(tmp_path / "s", refs, instances), tmp_path / "out")
@@ -50,6 +50,7 @@ def test_one_several_and_nobody(tmp_path):
     assert len(rows["testA"]) == 1 and report.counts()["train"]["nobody"] == 1
     question, _, image = ReferringDataset(tmp_path / "out" / "train.tsv", "person")[0]
     assert question.text == "man walking" and image.size == SIZE
+    assert len(check(tmp_path / "out" / "train.tsv", "rkpt", tiny_vocabulary)) == 1  # nobody is no pose
 
 
 @pytest.mark.parametrize(
@@ -73,25 +74,28 @@ def test_points_outside_the_picture_are_no_labels(tmp_path):
 def test_what_cannot_be_used_is_counted(tmp_path):
     refs = [
         ref(1, [1]), ref(2, [9]), ref(3, ["a"]), ref(4, [2]), ref(5, [3]), ref(6, [4]), ref(7, [1], image_id=111), 5,
-        ref(8, [1], file_name="none.jpg", image_id=110), ref(9, [1], sentences=[{"sent": " "}, {"raw": "Woman"}, 3]),
-        ref(10, [1], split="test a"),
+        ref(8, [1], file_name="none.jpg", image_id=110),
+        ref(9, [1], sentences=[{"sent": " "}, {"sent": "woman", "raw": "Woman"}, 3]), ref(10, [1], split="test a"),
+        ref(11, [1], no_target=True), ref(12, [-1], no_target=False),
     ]  # fmt: skip
     instances = [
         instance(1), instance(2, image_id=7), instance(3, keypoints=["x"] * 51), instance(4, bbox=[1, 2]),
     ]  # fmt: skip
     report, rows = convert("humar", save_tree(tmp_path / "s", refs, instances), tmp_path / "out")
     assert [(row["id"], row["text"]) for row in rows["train"]] == [
-        ("humar:1:0", "man walking"), ("humar:8:0", "man walking"), ("humar:9:1", "Woman"),
+        ("humar:1:0", "man walking"), ("humar:8:0", "man walking"), ("humar:9:1", "woman"),
     ]  # fmt: skip
     assert report.skipped == {
         "an annotation is not among the instances": 1,
-        "ann_id is missing or of the wrong type": 1,
+        "an id is not a whole number": 1,
+        "no_target contradicts ann_id": 2,
         "an annotation belongs to another picture": 1,
         "the keypoints cannot be read": 1,
         "the box is not 4 numbers": 1,
         "the image id and the name of the picture disagree": 1,
         "ref_id is missing or of the wrong type": 1,
-        "the sentence is empty": 2,
+        "the sentence is empty": 1,
+        "the sentence has no sent": 1,
         "the name of the split cannot be the name of a file": 1,
     }
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from converted import convert, numbers, save_labels, save_picture
+from converted import check, convert, numbers, save_labels, save_picture
 from PIL import Image
 
 from refhcm.data.fields import decode_base64
@@ -45,7 +45,7 @@ def test_the_simplest_line(folder, tmp_path):
     assert report.skipped.total() == 0 and not (tmp_path / "out" / "problems.txt").exists()
 
 
-def test_everything_that_a_line_may_say(folder, tmp_path):
+def test_everything_that_a_line_may_say(folder, tmp_path, tiny_vocabulary):
     mask = np.zeros((30, 40), bool)
     mask[3:25, 4:20] = True
     parts = np.where(mask, 13, 0)
@@ -63,6 +63,9 @@ def test_everything_that_a_line_may_say(folder, tmp_path):
     written = np.array(Image.open(tmp_path / "out" / row["parts"]))
     assert np.array_equal(written[:, :30], parts[:, :30]) and (written[:, 31:] == 255).all()
     assert row["captions"] == "a man in a red shirt&&a man, [1, 2] standing"
+    for task in ("rec", "rkpt", "rhrc"):
+        (sample,) = check(tmp_path / "out" / "val.tsv", task, tiny_vocabulary)
+        assert sample["id"] == "first"
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from converted import convert, save_picture
+from converted import check, convert, save_picture
 
 from refhcm.data.dataset import ReferringDataset
 from refhcm.errors import RefHCMError
@@ -40,7 +40,7 @@ def tree(tmp_path):
     return save_tree(tmp_path / "RefHuman", images, [annotation(k) for k in (1, 2, 3)])
 
 
-def test_words(tree, tmp_path):
+def test_words(tree, tmp_path, tiny_vocabulary):
     report, rows = convert("refhuman", tree, tmp_path / "out")
     first, second, third = rows["val"]
     assert (first["id"], first["text"]) == ("refhuman_val:1:0", "the man on the left")
@@ -50,6 +50,7 @@ def test_words(tree, tmp_path):
     assert report.counts()["val"]["people"] == 2 and not (tmp_path / "out" / "prompts.jsonl").exists()
     question, answer, image = ReferringDataset(tmp_path / "out" / "val.tsv", "person")[1]
     assert question.text == "man with a hat" and image.size == SIZE and answer.keypoints[1].tolist() == [7, 8, 1]
+    assert len(check(tmp_path / "out" / "val.tsv", "rkpt", tiny_vocabulary)) == 3
 
 
 def test_the_two_files_do_not_mix_their_invented_ids(tree, tmp_path):

@@ -23,13 +23,14 @@ from ..leakage import coco_id
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
 from .coco import coco_person
+from .grefcoco import NOBODY
 from .pictures import Picture, PictureFolder
+from .refcoco import TEXT
+from .refs import listed, sentences_of
 from .skip import Skip
 from .values import BadValue, read_points
 
 SCORE_ABOVE = 0.1
-NOBODY = -1
-"""The annotation id of references that mean nobody."""
 _FOLDER = "HuMAR_Annots_With_Keypoints"
 _REFS = "HuMAR_GREF_COCO_With_Keypoints.json"
 _INSTANCES = "HuMAR_instances_With_Keypoints.json"
@@ -86,21 +87,18 @@ def _ref(
         if key not in people:
             people[key] = _person(job, instances[annotation_id], image_id, picture)
         meant.append(people[key])
-    for k, sentence in enumerate(sentences):
-        with job.guard(f"sentence {k} of ref {ref_id}"):
-            text = _text(sentence)
+    for k, text in sentences_of(ref, job.option("text"), lambda why, at: job.report.skip(why, f"ref {ref_id}:{at}")):
+        with job.guard(f"ref {ref_id}:{k}"):
             job.add(split, PersonRow(f"humar:{ref_id}:{k}", str(image_id), picture.value, tuple(meant), text))
 
 
 def targets(ref: Mapping[str, Any]) -> list[int]:
     """The annotation ids that a reference means, each once; none where it means nobody."""
-    listed = ref.get("ann_id")
-    listed = listed if isinstance(listed, list) else [listed]
-    if not listed or not all(type(entry) is int for entry in listed):
-        raise Skip("ann_id is missing or of the wrong type")
-    if ref.get("no_target") or listed == [NOBODY]:
-        return []
-    return list(dict.fromkeys(listed))
+    found = [number for number in dict.fromkeys(listed(ref.get("ann_id"))) if number != NOBODY]
+    stated = ref.get("no_target")
+    if isinstance(stated, bool) and stated == bool(found):
+        raise Skip("no_target contradicts ann_id")
+    return found
 
 
 def find_picture(pictures: PictureFolder, name: str, image_id: int) -> Picture:
@@ -120,16 +118,14 @@ def _person(job: Job, annotation: Mapping[str, Any], image_id: int, picture: Pic
     if annotation.get("image_id") != image_id:
         raise Skip("an annotation belongs to another picture")
     person = coco_person(annotation, picture.size)
-    listed = annotation.get("keypoints")
-    if not listed:
+    values = annotation.get("keypoints")
+    if not values:
         return person
-    if not isinstance(listed, list):
-        raise Skip("the keypoints are no list")
     try:
-        points = read_points(listed, job.option("score-above"), pad=True)
+        points = read_points(values if isinstance(values, list) else None, job.option("score-above"), pad=True)
     except BadValue as error:
         raise Skip("the keypoints cannot be read") from error
-    count = len(listed) if isinstance(listed[0], list) else len(listed) / 3
+    count = len(values) if isinstance(values[0], list) else len(values) / 3
     if count != len(KEYPOINT_NAMES):
         job.report.read("keypoints", "lists that were padded or cut to 17 points")
     points = _inside(points, picture.size)
@@ -143,15 +139,6 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.where(outside[:, None], 0.0, points)
 
 
-def _text(sentence: Any) -> str:
-    """The words of a sentence: `sent`, or `raw` where there is none."""
-    for name in ("sent", "raw"):
-        text = sentence.get(name) if isinstance(sentence, dict) else None
-        if isinstance(text, str) and text.strip():
-            return text
-    raise Skip("the sentence is empty")
-
-
 CONVERTERS = (
     Converter(
         "humar",
@@ -160,6 +147,7 @@ CONVERTERS = (
         layout=f"the folder with {_FOLDER}/ ({_REFS}, {_INSTANCES}) and {_PICTURES}/.",
         licence="HuMAR: code MIT, terms of the annotations not stated; photos of COCO under their own Flickr licences",
         options=(
+            TEXT,
             Option("refs", "the file of references, below --source, where it has another name"),
             Option("instances", "the file of instances, below --source, where it has another name"),
             Option("score-above", "keypoints with a score above this count as seen (default 0.1)", float, SCORE_ABOVE),
