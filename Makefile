@@ -8,12 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # setup_env.py refuses a .venv of another Python only where PYTHON was given (then its origin is not this file).
 SETUP := $(PYTHON) setup_env.py $(if $(filter file,$(origin PYTHON)),,--chosen) $(if $(TORCH),--torch "$(TORCH)")
-# The public surface that mypy checks; a folder stands for all its modules.
-TYPED := __init__.py cli.py errors.py criterions engine \
-	$(addprefix data/,annotation.py converters dataset.py faults.py json_file.py leakage.py masks.py person_file.py \
-	rows.py samples.py tsv.py validate.py vocabulary.py) \
-	models/checkpoint.py models/config.py models/published.py models/refhcm.py \
-	$(addprefix inference/,answer.py asking.py batch.py draw.py load.py predictor.py web.py)
+# The package, which mypy checks as a whole; a folder stands for all its modules.
+TYPED := __init__.py cli.py errors.py criterions data engine inference metrics models tasks
 
 .PHONY: demo test lint types check evaluate clean predict-env test-env
 

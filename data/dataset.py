@@ -375,8 +375,8 @@ class MultiTaskDataset(Dataset):
             mine = owners == stream
             nth[mine] = np.arange(mine.sum())
         self._nth = nth
-        for items in self.streams:
-            items.set_epoch(epoch)
+        for dataset in self.streams:
+            dataset.set_epoch(epoch)
 
     def __getitem__(self, index: int) -> Item:
         if self.joint:

@@ -18,7 +18,7 @@ from ..data.dataset import LAYOUTS, ReferringDataset
 from ..data.tsv import TsvFile
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
-from .label_map_data import classes_only
+from .label_map_data import labelled
 from .label_map_files import load_label_map
 from .label_map_paste import crop_part_map
 
@@ -69,10 +69,9 @@ def _codes(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapToken
         fields = data.file.head(row, ("parts", "box"))
         keys[row] = fields["parts"], fields["box"]
         if keys[row] not in crops:
-            _, answer, _ = data[row]
-            assert answer.parts is not None and answer.box is not None
+            parts, box = labelled(data, row)
             try:
-                crops[keys[row]] = crop_part_map(classes_only(answer.parts), answer.box, size)
+                crops[keys[row]] = crop_part_map(parts, box, size)
             except RefHCMError as error:
                 raise data.file.bad(row, str(error)) from error
     codes = tokenizer.encode(torch.from_numpy(np.stack(list(crops.values()))))

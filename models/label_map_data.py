@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.annotation import PART_NAMES
+from ..data.annotation import PART_NAMES, Box
 from ..data.dataset import LAYOUTS, ReferringDataset
 from ..data.transforms import FLIPPED_PARTS
 from ..errors import RefHCMError
@@ -38,12 +38,20 @@ def read_rows(paths: Sequence[str | Path], limit: int | None = None, kind: str =
         rows = data.usable(["parts"])
         for number in _some(len(rows), limit):
             row = int(rows[number])
-            _, answer, _ = data[row]
-            x1, y1, x2, y2 = answer.box
+            parts, box = labelled(data, row)
+            x1, y1, x2, y2 = box
             if x2 - x1 < 1 or y2 - y1 < 1:
                 raise data.file.bad(row, "the box is less than a pixel wide or high.")
-            people.append(_shrunk(classes_only(answer.parts), answer.box))
+            people.append(_shrunk(parts, box))
     return people
+
+
+def labelled(data: ReferringDataset, row: int) -> tuple[np.ndarray, Box]:
+    """The part map of a row, as `classes_only` leaves it, and its box; BadRow where there is none."""
+    _, answer, _ = data[row]
+    if answer.parts is None or answer.box is None:
+        raise data.file.bad(row, "there is no part map or no box.")
+    return classes_only(answer.parts), answer.box
 
 
 def read_bank(folder: str | Path, limit: int | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
