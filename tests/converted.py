@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image
 
 from refhcm.data.converters.base import Options, run
@@ -13,6 +14,14 @@ from refhcm.data.rows import OWN
 from refhcm.data.samples import collate
 from refhcm.data.validate import validate
 from refhcm.tasks import build
+
+NONSENSE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8) | st.sampled_from(["\ud800", "a\x00.png", "../a.png", "photos", "1,2,3,4"]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=8,
+)  # fmt: skip
+"""Whatever JSON may hold in place of what is expected."""
 
 
 def convert(name, source, out, module=None, **options):

@@ -1,9 +1,13 @@
 """HuMAR-GREF's two lists, in small: several people, nobody, poses of any length with scores."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
-from converted import check, convert, numbers, save_picture
+from converted import NONSENSE, check, convert, numbers, save_picture
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refhcm.data.dataset import ReferringDataset
 from refhcm.errors import RefHCMError
@@ -98,6 +102,18 @@ def test_what_cannot_be_used_is_counted(tmp_path):
         "the sentence has no sent": 1,
         "the name of the split cannot be the name of a file": 1,
     }
+
+
+@given(st.data())
+def test_damaged_entries_are_counted_or_refused(data):
+    one, person = ref(1, [1]), instance(1)
+    broken = data.draw(st.sampled_from([one, person]))
+    broken[data.draw(st.sampled_from(sorted(set(broken) - {"id"})))] = data.draw(NONSENSE)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = save_tree(Path(folder) / "s", [one, ref(2, [2])], [person, instance(2)])
+        report, rows = convert("humar", tree, Path(folder) / "out")
+        assert sum(map(len, rows.values())) + report.skipped.total() >= 1
+        assert any(row["id"] == "humar:2:0" for row in rows["train"])
 
 
 def test_other_files_are_refused(tmp_path):

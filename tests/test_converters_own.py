@@ -2,12 +2,17 @@
 
 import csv
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import check, convert, numbers, save_labels, save_picture
+from converted import NONSENSE, check, convert, numbers, save_labels, save_picture
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from refhcm.data.converters.own import COLUMNS
 from refhcm.data.fields import decode_base64
 from refhcm.data.images import open_image
 from refhcm.data.masks import decode_mask, encode_mask
@@ -244,6 +249,17 @@ def test_nothing_usable_says_why_and_leaves_no_file(folder, tmp_path):
     with pytest.raises(RefHCMError, match=r"None of the 2 lines .* line 1: it has no box.*; .*line 2: .*'foo'") as told:
         convert("own", path, tmp_path / "out")
     assert "\n" not in str(told.value) and not list((tmp_path / "out").glob("*.tsv"))
+
+
+@given(st.data())
+def test_nonsense_in_any_cell_leaves_the_other_lines_alone(data):
+    name = data.draw(st.sampled_from(sorted({"text", *COLUMNS})))
+    with tempfile.TemporaryDirectory() as folder:
+        save_picture(Path(folder) / "s" / "photos" / "a.png")
+        path = write_lines(Path(folder) / "s", {**LINE, "id": "kept"}, {**LINE, name: data.draw(NONSENSE)})
+        report, rows = convert("own", path, Path(folder) / "out")
+        assert rows["train"][0]["id"] == "kept"
+        assert sum(map(len, rows.values())) + report.skipped.total() >= 2
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """RefHuman's file, in small: invented picture ids, one annotation each, scribbles beside words."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import check, convert, save_picture
+from converted import NONSENSE, check, convert, save_picture
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refhcm.data.dataset import ReferringDataset
 from refhcm.errors import RefHCMError
@@ -57,6 +61,23 @@ def test_the_two_files_do_not_mix_their_invented_ids(tree, tmp_path):
     save_tree(tree, [entry(1)], [annotation(1)], "RefHuman_train.json")
     _, rows = convert("refhuman", tree, tmp_path / "out")
     assert [row["id"] for row in rows["train"]] == ["refhuman_train:1:0"] and len(rows["val"]) == 3
+
+
+def test_annotations_may_share_the_id_that_coco_gave_the_person(tree, tmp_path):
+    save_tree(tree, [entry(1), entry(2)], [annotation(7, image_id=1), annotation(7, image_id=2)])
+    assert len(convert("refhuman", tree, tmp_path / "out")[1]["val"]) == 2
+
+
+@given(st.data())
+def test_damaged_entries_are_counted_or_refused(data):
+    image, person = entry(1), annotation(1)
+    broken = data.draw(st.sampled_from([image, person]))
+    broken[data.draw(st.sampled_from(sorted(broken)))] = data.draw(NONSENSE)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = save_tree(Path(folder) / "s", [image, entry(2)], [person, annotation(2)])
+        for prompt in ("text", "point"):
+            report, rows = convert("refhuman", tree, Path(folder) / "out", prompt=prompt)
+            assert len(rows["val"]) + report.skipped.total() == 2
 
 
 @pytest.mark.parametrize(("prompt", "points"), [("point", [SCRIBBLE[0][5]]), ("scribble", SCRIBBLE[0])])

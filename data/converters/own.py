@@ -124,7 +124,8 @@ class OwnData:
         path.unlink(missing_ok=True)
         if not self.problems:
             return
-        path.write_text("\n".join(self.problems) + "\n", encoding="utf-8")
+        text = "".join(f"{' '.join(problem.split())}\n" for problem in self.problems)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # what is wrong may be the letters
         names = ", ".join(table.name for table in tables)
         if len(self.problems) == total:
             told = "; ".join(self.problems[:_TOLD])

@@ -29,10 +29,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import RefHCMError
+from ..json_file import read_json
 from ..leakage import coco_id
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
-from .coco import CocoFile, coco_person
+from .coco import coco_person
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 
@@ -65,11 +66,17 @@ def convert(job: Job) -> None:
 
 def _split(job: Job, split: str, path: Path, pictures: PictureFolder, prompts: list[dict[str, Any]]) -> None:
     """The rows of one file; adds what they are asked with to `prompts`."""
-    file = CocoFile(path)
-    annotations = file.by_image()
-    job.report.read(split, "expressions", len(file.images))
-    for number, entry in job.progress(file.images.items(), split):
-        with job.guard(f"picture {number} of {path.name}"):
+    content = read_json(path, dict)
+    entries = _list(content, "images", path)
+    # By picture, not by their own ids: one person's entries may all carry the id that COCO gave the person.
+    annotations: dict[Any, list[Mapping[str, Any]]] = {}
+    for annotation in _list(content, "annotations", path):
+        if isinstance(annotation, dict) and type(annotation.get("image_id")) is int:
+            annotations.setdefault(annotation["image_id"], []).append(annotation)
+    job.report.read(split, "expressions", len(entries))
+    for place, entry in enumerate(job.progress(entries, split)):
+        with job.guard(f"picture entry {place} of {path.name}"):
+            number = need(entry, "id", int)
             listed = annotations.get(number, [])
             if len(listed) != 1:
                 raise Skip("the entry has not exactly one annotation")
@@ -77,6 +84,13 @@ def _split(job: Job, split: str, path: Path, pictures: PictureFolder, prompts: l
             job.add(split, row)
             if asked is not None:
                 prompts.append(asked)
+
+
+def _list(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:
+    entries = content.get(name)
+    if not isinstance(entries, list):
+        raise RefHCMError(f"{path} has no list of {name}: it is no annotation file in COCO's layout.")
+    return entries
 
 
 def _row(
@@ -123,10 +137,10 @@ def read_scribbles(value: Any, size: tuple[int, int]) -> np.ndarray:
         whole = False
     if not isinstance(value, list) or not whole:
         raise Skip("the scribble is not 120 numbers")
-    points = np.rint(points.reshape(SCRIBBLES)).astype(np.int64)
+    points = points.reshape(SCRIBBLES)
     if (points < 0).any() or (points > np.array(size)).any():
         raise Skip("a scribble leaves the picture")
-    return points
+    return np.rint(points).astype(np.int64)
 
 
 def _save(path: Path, prompts: list[dict[str, Any]]) -> None:

@@ -95,7 +95,8 @@ class Report:
     def save(self, folder: Path) -> Path:
         """Write `report.json` into the folder."""
         path = folder / REPORT_FILE
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names in a source may hold half characters
         return path
 
     def table(self) -> str:

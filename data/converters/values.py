@@ -33,7 +33,8 @@ class BadValue(Skip):
 
     def __init__(self, reason: str, found: object = "") -> None:
         super().__init__(reason)
-        self.found = str(found)[:_SHOWN] + ("..." if len(str(found)) > _SHOWN else "")
+        shown = " ".join(str(found).split())
+        self.found = shown[:_SHOWN] + ("..." if len(shown) > _SHOWN else "")
 
 
 # -- boxes ---------------------------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ def read_mask(value: Any, size: tuple[int, int], folder: Path) -> str:
     except BadValue:
         raise
     except RefHCMError as error:
-        raise BadValue(f"the mask cannot be used: {error}", value) from error
+        raise BadValue(f"the mask cannot be used: {str(error).rstrip('.')}", value) from error
     if not counts or not covered:
         raise BadValue("the mask is empty", value)
     if covered == size[0] * size[1]:
@@ -159,7 +160,7 @@ def read_parts(value: Any, size: tuple[int, int], folder: Path) -> np.ndarray:
     except BadValue:
         raise
     except RefHCMError as error:
-        raise BadValue(f"the part map cannot be used: {error}", value) from error
+        raise BadValue(f"the part map cannot be used: {str(error).rstrip('.')}", value) from error
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -206,5 +207,8 @@ def _numbers(value: Any) -> list[float] | None:
             return None
     if not entries or any(isinstance(entry, bool) or not isinstance(entry, int | float) for entry in entries):
         return None
-    numbers = [float(entry) for entry in entries]
+    try:
+        numbers = [float(entry) for entry in entries]
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
     return numbers if all(map(math.isfinite, numbers)) else None
