@@ -9,6 +9,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import io
+import json
 import os
 import platform
 import sys
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a caption or file name that the terminal cannot spell
     try:
-        arguments = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else list(argv)
+        arguments = build_parser(words[0] if words else None).parse_args(words)
         return int(arguments.run(arguments))
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,14 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command; a subcommand is one function `_add_...` here and one `run_...` below."""
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command; a subcommand is one function `_add_...` here and one `run_...` below.
+
+    `chosen` is the subcommand that will be parsed: only for it are modules imported that say what its arguments are.
+    """
     parser = _Parser(prog="refhcm", description="Referring human perception: a photo and words in, a person out.")
     parser.add_argument("--version", action="version", version=f"refhcm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_predict(commands)
     _add_demo(commands)
-    _add_convert(commands)
+    _add_dataset(commands, chosen)
+    _add_convert_checkpoint(commands)
     _add_web(commands)
     commands.add_parser("doctor", help="say what is installed and what works here").set_defaults(run=run_doctor)
     commands.add_parser("version", help="print the version").set_defaults(run=run_version)
@@ -186,8 +192,100 @@ def run_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# -- datasets ------------------------------------------------------------------------------------------------
+def _add_dataset(commands: argparse._SubParsersAction, chosen: str | None) -> None:
+    parser = commands.add_parser(
+        "convert", help="make dataset files of an official download; without a name, list what can be converted"
+    )
+    if chosen == "convert":
+        from .data.converters.command import add_converters
+
+        add_converters(parser)
+    parser.set_defaults(run=run_convert)
+    parser = commands.add_parser("validate", help="check a dataset file row by row, and say what is wrong where")
+    parser.add_argument("file", metavar="FILE", help="a converted file, or a published TSV")
+    parser.add_argument("--kind", help="its layout: rec, rkpt, rpar, rhrc or person (default: guessed)")
+    parser.add_argument("--images", metavar="DIR", help="the folder that paths in rows count from (default: FILE's)")
+    parser.add_argument("--show", type=int, default=20, metavar="N", help="print so many wrong rows (default 20)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run_validate)
+    parser = commands.add_parser("leaks", help="find training rows whose pictures are evaluated on")
+    parser.add_argument("training", nargs="+", metavar="TRAIN", help="dataset files to train on")
+    parser.add_argument("--against", nargs="+", required=True, metavar="EVAL", help="dataset files to evaluate on")
+    parser.add_argument("--drop", metavar="OUT", help="write TRAIN without those rows (for one TRAIN)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run_leaks)
+
+
+def run_convert(arguments: argparse.Namespace) -> int:
+    """`refhcm convert`; a tokenizer, where one is named, writes the codes of part maps afterwards.
+
+    1 where a source of the user's own holds what cannot be used, though the rest of it is written.
+    """
+    from .data.converters import find
+    from .data.converters.command import convert, listing
+
+    if arguments.name is None:
+        print(listing())
+        return 0
+    folder = getattr(arguments, "tokenizer", None)
+    tokenizer = None
+    if folder:
+        from .models.label_map_codes import fill_codes
+        from .models.label_map_files import load_label_map
+
+        tokenizer = load_label_map(folder)  # what is wrong with it is said before any work
+    report, files = convert(arguments)
+    print(report.table())
+    for path in files:
+        coded = f", codes in {fill_codes(path, path, tokenizer, 'person'):,} rows" if tokenizer else ""
+        print(f"written: {path}{coded}")
+    return 1 if find(arguments.name).strict and report.skipped else 0
+
+
+def run_validate(arguments: argparse.Namespace) -> int:
+    """`refhcm validate`: 0 when nothing is wrong."""
+    from .data.rows import LAYOUTS
+    from .data.validate import validate
+
+    if arguments.kind is not None and arguments.kind not in LAYOUTS:
+        raise UsageError(f"--kind is one of {', '.join(LAYOUTS)}, not {arguments.kind!r}.")
+    if arguments.show < 0:
+        raise UsageError(f"--show must be at least 0, not {arguments.show}.")
+    found = validate(arguments.file, arguments.kind, arguments.images, progress=not arguments.quiet)
+    shown = found.first[: arguments.show]
+    if arguments.json:
+        print(json.dumps({**found.to_dict(), "first": found.to_dict()["first"][: arguments.show]}, indent=1))
+        return 1 if found.faults else 0
+    for fault in shown:
+        print(fault)
+    if found.faults > len(shown):
+        print(f"... and {found.faults - len(shown):,} more (--show N prints more of them)")
+    print(found.summary())
+    return 1 if found.faults else 0
+
+
+def run_leaks(arguments: argparse.Namespace) -> int:
+    """`refhcm leaks`: 0 when no picture is in both, or the rows were left out of a new file."""
+    from .data.leakage import drop_rows, find_leaks, open_file
+
+    if arguments.drop and len(arguments.training) > 1:
+        raise UsageError("--drop writes one file: name one TRAIN at a time.")
+    training = [open_file(path) for path in arguments.training]
+    found = find_leaks(training, [open_file(path) for path in arguments.against])
+    left = drop_rows(training[0], found[0].rows, arguments.drop) if arguments.drop else None
+    if arguments.json:
+        print(json.dumps([leaks.to_dict() for leaks in found], indent=1))
+    else:
+        print("\n".join(leaks.sentence() for leaks in found))
+    if left is not None:
+        print(f"{arguments.drop}: {left:,} rows, without the {len(found[0].rows):,}", file=sys.stderr)
+    return 1 if any(leaks.rows for leaks in found) and left is None else 0
+
+
 # -- small commands ------------------------------------------------------------------------------------------
-def _add_convert(commands: argparse._SubParsersAction) -> None:
+def _add_convert_checkpoint(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "convert-checkpoint", help="make a model folder of a published .pt file",
         description="Reads the file without executing anything in it and writes config.json and model.safetensors.",
@@ -197,10 +295,10 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--dict", metavar="dict.txt", help="the published vocabulary, copied into FOLDER")
     parser.add_argument("--vqgan", metavar="FILE.ckpt", help="the published parsing tokenizer, for part maps")
     parser.add_argument("--ema", action="store_true", help="take the averaged weights, where the file has them")
-    parser.set_defaults(run=run_convert)
+    parser.set_defaults(run=run_convert_checkpoint)
 
 
-def run_convert(arguments: argparse.Namespace) -> int:
+def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     """`refhcm convert-checkpoint`."""
     from .inference.convert import convert
 

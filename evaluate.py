@@ -48,6 +48,8 @@ def held_out(count: int) -> Path:
 def show(result: object) -> None:
     """Print the figures of one task."""
     print(f"\n{result.task}: {result.samples} questions, {result.invalid} invalid answers")
+    for reason, count in result.left_out.items():
+        print(f"  not asked: {count} rows that {reason}")
     for name, value in result.scores.items():
         if not name.endswith("/samples"):
             print(f"  {name:<28}{value:.4f}")
@@ -75,14 +77,20 @@ def run(given: argparse.Namespace) -> None:
     """Score the tasks one after the other."""
     from refhcm import load
     from refhcm.data.dataset import ReferringDataset
-    from refhcm.inference.evaluation import check_model, choose_rows, evaluate
+    from refhcm.inference.evaluation import check_model, choose_rows, evaluate, task_rows
 
     data = Path(given.data) if given.data else held_out(given.scenes)
     limit = given.limit or (None if given.data else HELD_OUT_LIMIT)
-    chosen, pictures = choose_rows(ReferringDataset(data, given.kind), limit)
+    rows = ReferringDataset(data, given.kind)
+    counts = {task: choose_rows(rows, limit, task_rows(rows, task)[0]) for task in given.tasks}
     model = load(given.model, given.device)
     check_model(model, given.tasks)
-    print(f"{len(chosen)} questions about {pictures} {'pictures' if given.data else 'scenes'} per task")
+    told = {task: f"{len(chosen)} questions about {pictures}" for task, (chosen, pictures) in counts.items()}
+    what = "pictures" if given.data else "scenes"
+    if len(set(told.values())) == 1:
+        print(f"{told[given.tasks[0]]} {what} per task")
+    else:
+        print("; ".join(f"{task}: {count} {what}" for task, count in told.items()))
     results = []
     for task in given.tasks:
         options = {"beam": given.beam, "batch_size": given.batch_size, "limit": limit}

@@ -68,3 +68,10 @@ class Annotation:
     """The part map itself, uint8 (H, W), for scoring."""
     captions: tuple[str, ...] = ()
     """One or more descriptions of the person; the first is the training target."""
+    mask: np.ndarray | None = None
+    """The person's visible pixels, bool (H, W); read only where it is asked for."""
+    area: float | None = None
+    """The person's segment area in square pixels of the original picture, by which OKS is measured."""
+    people: tuple[Annotation, ...] | None = None
+    """Everyone that is meant, where that is not exactly one person: nobody, or several. The labels of a person above
+    are None then. None: exactly one is meant, this one."""

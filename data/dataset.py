@@ -1,47 +1,47 @@
-"""Datasets in the published TSV layouts: rows -> questions with right answers -> samples, one task or many
-mixed.
+"""Dataset files in the published and our own TSV layouts: rows -> questions with right answers -> samples, one task or
+many mixed.
 
     ReferringDataset   row -> (Question, Annotation, picture)
     SampleDataset      row or picture -> list of samples (one per task)
     MultiTaskDataset   several of those as one stream, in a fixed order that depends on seed and epoch only
 
-A row that cannot be used raises BadRow, which names the file and the line.
+A row that cannot be used raises BadRow, which names the file and the line. Training sets such rows aside instead: an
+item then holds the BadRow in place of the row's samples, and nothing takes the place of either (see `faults`).
 """
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from ..errors import RefHCMError
 from .annotation import Annotation, Question
-from .fields import decode_base64, is_path, load_part_map, read_box, read_codes, read_keypoints
+from .fields import decode_base64, is_path
 from .images import normalise, open_sized, squash
-from .samples import Sample, build_sample
-from .text import scoring_captions, training_captions
+from .person_file import COLUMNS
+from .rows import LAYOUTS, OWN, Known, Reading, read_pair
+from .samples import Item, Sample, build_sample
 from .transforms import Augmentation, Pair, jitter
 from .tsv import BadRow, TsvFile
 
 if TYPE_CHECKING:
     from ..tasks.task import Task
 
-LAYOUTS: dict[str, dict[str, int]] = {
-    "rec": {"id": 0, "image_id": 1, "text": 2, "box": 3, "image": 4},
-    "rkpt": {"id": 0, "image_id": 1, "text": 2, "box": 3, "keypoints": 4, "image": 5},
-    "rpar": {"id": 0, "text": 1, "box": 2, "codes": 3, "parts": 4, "image": 5},
-    "rhrc": {"id": 0, "captions": 1, "box": 2, "image": 3},
-    "person": {"id": 0, "image_id": 1, "text": 2, "box": 3, "keypoints": 4, "codes": 5, "parts": 6, "captions": 7,
-               "image": 8},
-}  # fmt: skip
-"""Name of a field -> column (from 0) in the files published with RefHCM, and (`person`) in our own files, where one row
-knows everything about a person, so that one file serves every task."""
+__all__ = ["LAYOUTS", "MultiTaskDataset", "ReferringDataset", "SampleDataset"]
+
+_EARLIER_COLUMNS = 9
+"""How many our own files had before they knew masks and areas."""
+logger = logging.getLogger(__name__)
 
 
 class ReferringDataset:
@@ -50,11 +50,10 @@ class ReferringDataset:
     `kind` names one of `LAYOUTS`; `columns` (field -> column) describes any other arrangement of the same
     fields. The picture column holds base64 of a picture file (either alphabet), or a path below `root`
     (default: the folder of the file, then its `annos/`); the part map column a path of a `.npy` (integers) or
-    `.png` (grey or palette), read only with `parts`. Published subfolders `imgs/` and `gts/` are looked into
-    as well. The text `None` means that the box itself is the prompt. `scoring` prepares captions as the
-    published evaluation does (no punctuation). `draft` lets JPEGs come smaller (see `images.open_sized`);
-    coordinates always refer to the full picture. Raises BadRow, naming file and line, for a row that cannot
-    be used.
+    `.png` (grey or palette), read only with `parts`, as masks are only with `masks`. Published subfolders `imgs/` and
+    `gts/` are looked into as well. The text `None` means that the box itself is the prompt. `scoring` prepares captions
+    as the published evaluation does (no punctuation). `draft` lets JPEGs come smaller (see `images.open_sized`);
+    coordinates always refer to the full picture. Raises BadRow, naming file and line, for a row that cannot be used.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class ReferringDataset:
         columns: Mapping[str, int] | None = None,
         root: str | Path | None = None,
         parts: bool = False,
+        masks: bool = False,
         scoring: bool = False,
         draft: int = 0,
     ) -> None:
@@ -74,85 +74,125 @@ class ReferringDataset:
             )
         self.kind = kind
         self.file = TsvFile(path, columns or LAYOUTS[kind])
+        if kind == OWN and columns is None and len(self.file) and self.file.count(0) == _EARLIER_COLUMNS:
+            raise RefHCMError(
+                f"{path} has the {_EARLIER_COLUMNS} columns of an earlier layout where {len(COLUMNS)} are expected: "
+                "make it again, or name its columns, with the picture in column 8 (from 0)."
+            )
         folder = self.file.path.parent
         self.roots = [Path(root)] if root is not None else [folder, folder / "annos"]
-        self.parts, self.scoring, self.draft = parts, scoring, draft
+        self.draft = draft
+        self._parts, self._masks, self._scoring = parts, masks, scoring
 
     def __len__(self) -> int:
         return len(self.file)
 
     def __getitem__(self, row: int) -> tuple[Question, Annotation, Image.Image]:
         pairs, image = self.load([row])
-        return *pairs[0], image
+        assert image is not None
+        return *pairs[row], image
 
-    def load(self, rows: Sequence[int]) -> tuple[list[Pair], Image.Image]:
-        """Questions with their answers for rows of one picture, and that picture, decoded once."""
-        first = self.file[rows[0]]
-        try:
-            image, size = self._picture(first["image"])
-        except RefHCMError as error:
-            raise self.file.bad(rows[0], str(error)) from error
-        names = [name for name in self.file.columns if name != "image"]
-        pairs = []
-        for row in rows:
-            fields = first if row == rows[0] else self.file.read(row, names)
+    def load(
+        self, rows: Sequence[int], bad: list[BadRow] | None = None
+    ) -> tuple[dict[int, Pair], Image.Image | None]:
+        """Questions with their answers for rows of one picture, and that picture, decoded once.
+
+        With `bad`, rows that cannot be used are added to it and left out (without any other, the picture is None);
+        otherwise the first of them is raised.
+        """
+        found: list[BadRow] = []
+        fields = self._fields(rows, found)
+        pairs: dict[int, Pair] = {}
+        image = None
+        if fields:
             try:
-                pairs.append(self._pair(fields, size))
-            except BadRow:
-                raise
-            except ValueError as error:
-                raise self.file.bad(row, str(error)) from error
-        return pairs, image
+                image, size = self._picture(next(iter(fields.values()))["image"])
+            except RefHCMError as error:
+                found += [self.file.bad(row, str(error)) for row in fields]
+        if image is not None:
+            reading = Reading(self.kind == OWN, self.find_parts, self._parts, self._masks, self._scoring)
+            for row, said in fields.items():
+                try:
+                    pairs[row] = read_pair(said, size, reading)
+                except ValueError as error:
+                    found.append(self.file.bad(row, str(error)))
+        if bad is None and found:
+            raise found[0]
+        if bad is not None:
+            bad += found
+        return pairs, image if pairs else None
 
     def name(self, row: int) -> str:
         """The id of a row, for reports and results."""
-        return self.file.read(row, ["id"])["id"]
+        return self.file.head(row, ["id"])["id"]
 
     def picture_key(self, row: int) -> str:
         """What is equal for rows of the same picture and for no others: its id or path, or a checksum of
-        base64."""
+        base64. A row that cannot be read has a key of its own."""
         names = [name for name in ("image_id", "image") if name in self.file.columns]
-        value = self.file.read(row, names[:1])[names[0]]
+        try:
+            value = self.file.head(row, names[:1])[names[0]]
+        except BadRow as error:
+            return str(error)
         if names[0] == "image" and not is_path(value):
             # A file's ends hold its tables and last pixels; reading all of a large file would take minutes.
             value = f"{len(value)}-{zlib.crc32((value[:2048] + value[-2048:]).encode())}"
         return f"{self.file.path}:{value}"
 
-    def groups(self, limit: int) -> list[list[int]]:
-        """Rows of the same picture together, at most `limit` of them, in order of first appearance."""
+    def groups(self, limit: int, among: Iterable[int] | None = None) -> list[list[int]]:
+        """Rows of the same picture together, at most `limit` of them, in order of first appearance; all rows, or those
+        `among` which are given."""
         open_groups: dict[str, list[int]] = {}
         groups: list[list[int]] = []
-        for row in range(len(self)):
+        for row in range(len(self)) if among is None else among:
             key = self.picture_key(row)
             group = open_groups.get(key)
             if group is None or len(group) >= limit:
                 group = open_groups[key] = []
                 groups.append(group)
-            group.append(row)
+            group.append(int(row))
         return groups
 
-    # -- reading one row -------------------------------------------------------------------------------------
-    def _pair(self, fields: Mapping[str, str], size: tuple[int, int]) -> Pair:
-        box = read_box(fields["box"], size)
-        text = fields.get("text")
-        by_box = text is None or text == "None"
-        region = box if by_box or self.kind == "person" else None
-        captions = scoring_captions if self.scoring else training_captions
-        parts = self.parts and "parts" in fields
-        return (
-            Question(size, None if by_box else text, region),
-            Annotation(
-                size,
-                box,
-                keypoints=read_keypoints(fields["keypoints"]) if "keypoints" in fields else None,
-                codes=read_codes(fields["codes"]) if fields.get("codes") else None,
-                parts=load_part_map(self._find(fields["parts"], "gts"), size) if parts else None,
-                captions=captions(fields["captions"]) if "captions" in fields else (),
-            ),
-        )
+    def usable(self, needs: Sequence[str]) -> np.ndarray:
+        """int64 numbers of the rows that know these fields (names of columns; `text`: words, not a region alone) about
+        exactly one person. Rows that cannot be read are among them, to be met and counted by who uses them.
+        """
+        lacking = self.shortfall(needs).values()
+        left = np.ones(len(self), bool)
+        for rows in lacking:
+            left &= ~rows
+        return np.flatnonzero(left)
+
+    def shortfall(self, needs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Why the other rows are not usable: reason -> bool (rows), each row under its first reason."""
+        return self._known.lacking(tuple(needs))
+
+    def find_picture(self, value: str) -> Path:
+        """The picture that a row names by path; RefHCMError where there is none, or it lies outside the folder."""
+        return self._find(value, "imgs")
+
+    def find_parts(self, value: str) -> Path:
+        """As `find_picture`, for a part map."""
+        return self._find(value, "gts")
+
+    @cached_property
+    def _known(self) -> Known:
+        return Known(self.file, self.kind)
+
+    # -- reading rows ----------------------------------------------------------------------------------------
+    def _fields(self, rows: Sequence[int], bad: list[BadRow]) -> dict[int, dict[str, str]]:
+        """The fields of rows that can be read; the picture is in those of the first of them only."""
+        fields: dict[int, dict[str, str]] = {}
+        others = [name for name in self.file.columns if name != "image"]
+        for row in rows:
+            try:
+                fields[row] = self.file.read(row, others) if fields else self.file[row]
+            except BadRow as error:
+                bad.append(error)
+        return fields
 
     def _picture(self, value: str) -> tuple[Image.Image, tuple[int, int]]:
-        source = self._find(value, "imgs") if is_path(value) else decode_base64(value)
+        source = self.find_picture(value) if is_path(value) else decode_base64(value)
         return open_sized(source, orient=False, draft=self.draft)
 
     def _find(self, relative: str, subfolder: str) -> Path:
@@ -170,11 +210,12 @@ class ReferringDataset:
 class SampleDataset(Dataset):
     """Items are lists of samples: one per task, for a row or for up to `grouped` rows of one picture.
 
-    `one_task` picks one task per row at random instead. What is random depends on (seed, epoch, index) only,
-    so a run can be repeated and resumed and workers need no state; `set_epoch` is fairseq's. `augment`
-    changes picture and labels together. Bad rows are set aside, up to `bad_share` of all items, and their
-    place is taken by the next one; beyond that RefHCMError reports them (so 0 is right for evaluation). With the chance
-    `by_region` the words of a person whose region is known as well are left out.
+    Each row serves those of the tasks that it knows enough for; rows that serve none are left out (`left_out` says how
+    many and why, and a log line does). `chosen` restricts the rows further. `one_task` picks one task per row at random
+    instead of all. What is random depends on (seed, epoch, index) only, so a run can be repeated and resumed and
+    workers need no state; `set_epoch` is fairseq's. `augment` changes picture and labels together. A row that cannot be
+    used raises BadRow, or with `set_aside` stands in the item as that BadRow. With the chance `by_region` the words of
+    a person whose region is known as well are left out.
     `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`. Without `targets` samples hold questions
     only, for evaluation, where rows need not know everything that training would.
     """
@@ -192,72 +233,103 @@ class SampleDataset(Dataset):
         seed: int = 1,
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
-        bad_share: float = 0.001,
+        set_aside: bool = False,
         targets: bool = True,
         by_region: float = 0.0,
+        chosen: Sequence[int] | None = None,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
         self.rows, self.tasks, self.image_size = rows, list(tasks), image_size
-        self.augment = augment if augment is not None and augment.active else None
         self.one_task, self.fast, self.seed = one_task, fast, seed
-        self.mean, self.std, self.targets, self.by_region = mean, std, targets, by_region
-        self.items = rows.groups(grouped) if grouped > 1 else None
+        self.augment = augment if augment is not None and augment.active else None
+        self.mean, self.std = mean, std
+        self.targets, self.by_region, self.set_aside = targets, by_region, set_aside
+        self.left_out: dict[str, dict[str, int]] = {}
+        self._serves = self._fitting()
+        used = np.flatnonzero(self._serves.any(axis=1))
+        if chosen is not None:
+            used = np.intersect1d(used, np.asarray(chosen, np.int64))
+        self.items = rows.groups(grouped, used) if grouped > 1 else used[:, None]
         self.epoch = 0
-        self.allowed = int(bad_share * len(self))
-        self.set_aside: dict[int, str] = {}
         # The codes of a part map belong to one orientation of the person.
         self._flippable = not any("codes" in task.needs for task in self.tasks)
         self._draws = f"{seed}:{'+'.join(task.name for task in self.tasks)}"
 
     def __len__(self) -> int:
-        return len(self.rows) if self.items is None else len(self.items)
+        return len(self.items)
 
     def set_epoch(self, epoch: int) -> None:
         """Start another epoch: other augmentations, other choices of tasks."""
         self.epoch = epoch
 
-    def __getitem__(self, index: int) -> list[Sample]:
-        for item in range(index, index + len(self)):
-            try:
-                return self._samples(item % len(self), index)
-            except BadRow as error:
-                self._put_aside(item % len(self), str(error))
-        raise RefHCMError(f"{self.rows.file.path} has no usable row.")
-
-    def _samples(self, item: int, index: int) -> list[Sample]:
+    def __getitem__(self, index: int) -> Item:
         random = np.random.default_rng((self.seed, self.epoch, index))
-        rows = [item] if self.items is None else self.items[item]
-        pairs, image = self.rows.load(rows)
-        key = self.rows.picture_key(rows[0])
+        rows = [int(row) for row in self.items[index]]
+        item: Item = []
+        bad: list[BadRow] | None = [] if self.set_aside else None
+        pairs, image = self.rows.load(rows, bad)
+        if image is not None:
+            tensor, key, pairs = self._look(pairs, image, random, index)
+            for row, pair in pairs.items():
+                try:
+                    item += self._samples(row, pair, tensor, key, random)
+                except BadRow as error:
+                    if bad is None:
+                        raise
+                    bad.append(error)
+        return item + (bad or [])
+
+    def _look(
+        self, pairs: dict[int, Pair], image: Image.Image, random: np.random.Generator, index: int
+    ) -> tuple[torch.Tensor, str, dict[int, Pair]]:
+        """The picture as the model sees it, the key of this view of it, and what is asked and answered in it."""
+        key = self.rows.picture_key(next(iter(pairs)))
         if self.augment is not None:
-            pairs, image = self.augment(pairs, image, random, flippable=self._flippable)
+            changed, image = self.augment(list(pairs.values()), image, random, flippable=self._flippable)
+            pairs = dict(zip(pairs, changed, strict=True))
             key = f"{key}:{self._draws}:{self.epoch}:{index}"  # another draw is another picture
         image = squash(image, self.image_size, self.fast)
         if self.augment is not None:
             image = jitter(image, random, self.augment.colour)
-        tensor = normalise(image, self.mean, self.std)
-        samples = []
-        for row, (question, annotation) in zip(rows, pairs, strict=True):
-            tasks = [self.tasks[random.integers(len(self.tasks))]] if self.one_task else self.tasks
-            if self.by_region and question.region is not None and random.random() < self.by_region:
-                question = replace(question, text=None)
-            for task in tasks:
-                try:
-                    name = self.rows.name(row)
-                    samples.append(build_sample(task, question, annotation, tensor, key, name, self.targets))
-                except ValueError as error:
-                    raise self.rows.file.bad(row, str(error)) from error
-        return samples
+        return normalise(image, self.mean, self.std), key, pairs
 
-    def _put_aside(self, item: int, why: str) -> None:
-        self.set_aside[item] = why
-        if len(self.set_aside) > self.allowed:
-            reasons = "\n".join(list(self.set_aside.values())[:20])
-            raise RefHCMError(
-                f"{len(self.set_aside)} of {len(self)} items of {self.rows.file.path} cannot be used, more "
-                f"than the {self.allowed} that may be set aside; mend or remove these rows:\n{reasons}"
-            )
+    def _samples(
+        self, row: int, pair: Pair, image: torch.Tensor, key: str, random: np.random.Generator
+    ) -> list[Sample]:
+        question, annotation = pair
+        tasks = [task for task, fits in zip(self.tasks, self._serves[row], strict=True) if fits]
+        if self.one_task:
+            tasks = [tasks[random.integers(len(tasks))]]
+        if self.by_region and question.region is not None and random.random() < self.by_region:
+            question = replace(question, text=None)
+        try:
+            name = self.rows.name(row)
+            return [build_sample(task, question, annotation, image, key, name, self.targets) for task in tasks]
+        except BadRow:
+            raise
+        except ValueError as error:
+            raise self.rows.file.bad(row, str(error)) from error
+
+    def _fitting(self) -> np.ndarray:
+        """bool (rows, tasks): which tasks each row knows enough for. RefHCMError for a task that no row serves."""
+        serves = np.ones((len(self.rows), len(self.tasks)), bool)
+        if not self.targets:
+            return serves
+        path = self.rows.file.path
+        for number, task in enumerate(self.tasks):
+            reasons = self.rows.shortfall([*(["text"] if task.by_words else []), *task.needs])
+            for lacking in reasons.values():
+                serves[lacking, number] = False
+            told = {reason: int(lacking.sum()) for reason, lacking in reasons.items()}
+            why = ", ".join(f"{count:,} {reason}" for reason, count in told.items())
+            if not serves[:, number].any():
+                raise RefHCMError(f"No row of {path} can serve task {task.name}: {why}.")
+            if told and task.name not in self.left_out:
+                self.left_out[task.name] = told
+                used = int(serves[:, number].sum())
+                logger.info("%s: task %s uses %s of %s rows; %s", path, task.name, used, len(self.rows), why)
+        return serves
 
 
 class MultiTaskDataset(Dataset):
@@ -306,7 +378,7 @@ class MultiTaskDataset(Dataset):
         for dataset in self.streams:
             dataset.set_epoch(epoch)
 
-    def __getitem__(self, index: int) -> list[Sample]:
+    def __getitem__(self, index: int) -> Item:
         if self.joint:
             chosen = [(stream, index) for stream in range(len(self.streams))]
         else:

@@ -7,13 +7,15 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import RefHCMError
+
+if TYPE_CHECKING:  # imported where it is used: what only looks at files starts without it
+    import torch
 
 ImageSource = str | os.PathLike | bytes | Image.Image | np.ndarray
 """A file, the bytes of one, a PIL picture, or an array: uint8, uint16, bool, or float in [0, 1]; (H, W), (H,
@@ -72,6 +74,20 @@ def open_sized(
     return rgb.transpose(turn), size[::-1] if turn in _SIDEWAYS else size
 
 
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of the pixels as they are stored, from the header alone; RefHCMError as `open_image`."""
+    with _open_header(path, os.fspath(path)) as picture:
+        _check_size(picture.size, os.fspath(path), MAX_PIXELS)
+        return picture.size
+
+
+def turned_by_exif(path: str | os.PathLike) -> bool:
+    """Whether viewers show a photo otherwise than its pixels are stored, because of its EXIF tag; errors as
+    `open_image`."""
+    with _open_header(path, os.fspath(path)) as picture:
+        return _exif_turn(picture) is not None
+
+
 def open_indices(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 (H, W): the classes of a label map stored as a grey or palette picture; RefHCMError for any
     other."""
@@ -109,6 +125,8 @@ def squash(image: Image.Image, size: int, fast: bool = False) -> Image.Image:
         return image
     if not fast:
         return image.resize((size, size), Image.Resampling.BICUBIC)
+    import torch
+
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
     return Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
@@ -116,6 +134,8 @@ def squash(image: Image.Image, size: int, fast: bool = False) -> Image.Image:
 
 def normalise(image: Image.Image, mean: Any = 0.5, std: Any = 0.5) -> torch.Tensor:
     """float32 (3, H, W) of an RGB picture: (value / 255 - mean) / std."""
+    import torch
+
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float()
     scale = 1 / (255 * torch.as_tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
     shift = torch.as_tensor(mean, dtype=torch.float32).reshape(-1, 1, 1) * 255

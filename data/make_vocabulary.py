@@ -16,6 +16,7 @@ from ..errors import RefHCMError
 from .annotation import CODE_GRID
 from .commands import in_range, one_sentence, writable_folder
 from .dataset import LAYOUTS
+from .person_file import BY_REGION
 from .text import normalise_reference, train_sentencepiece, training_captions
 from .tsv import TsvFile
 from .vocabulary import Vocabulary
@@ -32,10 +33,10 @@ def words_of(path: str | Path, kind: str) -> Iterator[str]:
     seen = set()
     for row in range(len(rows)):
         fields = rows[row]
-        texts = [normalise_reference(fields["text"])] if "text" in fields else []
+        texts = [normalise_reference(fields["text"])] if fields.get("text", BY_REGION) != BY_REGION else []
         texts += training_captions(fields["captions"]) if "captions" in fields else ()
         for text in texts:
-            if text not in seen:
+            if text and text not in seen:
                 seen.add(text)
                 yield " " + text
 

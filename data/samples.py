@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .annotation import Annotation, Question
+from .tsv import BadRow
 from .vocabulary import BOS, EOS, PAD
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Sample = dict[str, Any]
 """What `build_sample` gives."""
+Item = list[Sample | BadRow]
+"""The samples of a row or of several rows of one picture, and what is wrong with the rows that could not be used."""
 Batch = dict[str, Any]
 """What `collate` gives."""
 
@@ -73,16 +76,22 @@ def build_sample(
     }
 
 
-def collate(items: Iterable[Sample | Sequence[Sample]], pad: int = PAD) -> Batch:
+def collate(items: Iterable[Sample | Sequence[Sample | BadRow]], pad: int = PAD) -> Batch:
     """A batch of samples, or of lists of samples (which are laid end to end); nothing in, an empty dict out.
+
+    Rows that could not be used come as BadRow among the samples and stand in the batch under `faults`, which is missing
+    where there are none; a batch of nothing else has no other entry.
 
     Sequences are padded on the right with `pad`; samples of one picture share one entry of `patch_images`, in
     the order in which pictures first appear. docs/design.md lists what a batch holds. `ntokens` counts the targets
     that are not `pad`.
     """
-    samples = [sample for item in items for sample in ([item] if isinstance(item, dict) else item)]
+    found = [sample for item in items for sample in ([item] if isinstance(item, dict) else item)]
+    samples = [sample for sample in found if isinstance(sample, dict)]
+    bad = [fault for fault in found if isinstance(fault, BadRow)]
+    faults = {"faults": bad} if bad else {}
     if not samples:
-        return {}
+        return faults
     images: dict[str, torch.Tensor] = {}
     for sample in samples:
         images.setdefault(sample["image_key"], sample["image"])
@@ -105,6 +114,7 @@ def collate(items: Iterable[Sample | Sequence[Sample]], pad: int = PAD) -> Batch
         "annotations": [sample["annotation"] for sample in samples],
         "questions": [sample["question"] for sample in samples],
         "tasks": [sample["task"] for sample in samples],
+        **faults,
     }
 
 

@@ -67,27 +67,27 @@ def flip(pair: Pair) -> Pair:
     codes again.
     """
     question, answer = pair
-    width = question.size[0]
+    text = None if question.text is None else swap_sides(question.text)
+    region = _flip_box(question.region, question.size[0])
+    return replace(question, text=text, region=region), _flip_answer(answer, question.size[0])
+
+
+def _flip_answer(answer: Annotation, width: int) -> Annotation:
     keypoints = parts = None
     if answer.keypoints is not None:
         keypoints = answer.keypoints[list(FLIPPED_KEYPOINTS)].copy()
         keypoints[:, 0] = np.where(keypoints[:, 2] > 0, width - 1 - keypoints[:, 0], 0)
     if answer.parts is not None:
         parts = FLIPPED_PARTS[answer.parts[:, ::-1]]
-    return (
-        replace(
-            question,
-            text=None if question.text is None else swap_sides(question.text),
-            region=_flip_box(question.region, width),
-        ),
-        replace(
-            answer,
-            box=_flip_box(answer.box, width),
-            keypoints=keypoints,
-            codes=None,
-            parts=parts,
-            captions=tuple(swap_sides(caption) for caption in answer.captions),
-        ),
+    return replace(
+        answer,
+        box=_flip_box(answer.box, width),
+        keypoints=keypoints,
+        codes=None,
+        parts=parts,
+        captions=tuple(swap_sides(caption) for caption in answer.captions),
+        mask=None if answer.mask is None else answer.mask[:, ::-1],
+        people=None if answer.people is None else tuple(_flip_answer(person, width) for person in answer.people),
     )
 
 
@@ -100,33 +100,44 @@ def crop(pair: Pair, frame: tuple[int, int], window: tuple[int, int, int, int]) 
 
     `frame` is the (width, height) at which the picture was decoded (labels may be in a larger one), `window`
     is left, top, width, height in pixels of the frame, which become the pixels of the new picture. Boxes are
-    cut at its edges; keypoints outside become unlabelled. Codes are kept: they describe the person's own box.
+    cut at its edges; keypoints outside become unlabelled. Codes are kept: they describe the person's own box. The
+    segment area stays known only with a mask.
     """
     question, answer = pair
+    scale = (frame[0] / question.size[0], frame[1] / question.size[1])
+    region = _crop_box(question.region, scale, window)
+    return replace(question, size=window[2:], region=region), _crop_answer(answer, scale, window)
+
+
+def _crop_box(box: Box | None, scale: tuple[float, float], window: tuple[int, int, int, int]) -> Box | None:
+    if box is None:
+        return None
     left, top, width, height = window
-    scale = np.array([frame[0] / question.size[0], frame[1] / question.size[1]])
-    corner = np.array([left, top])
+    places = (np.array(box).reshape(2, 2) * scale - (left, top)).clip(0, [width, height])
+    return tuple(places.ravel().tolist())
 
-    def inside(box: Box | None) -> Box | None:
-        if box is None:
-            return None
-        places = (np.array(box).reshape(2, 2) * scale - corner).clip(0, [width, height])
-        return tuple(places.ravel().tolist())
 
-    keypoints = parts = None
+def _crop_answer(answer: Annotation, scale: tuple[float, float], window: tuple[int, int, int, int]) -> Annotation:
+    left, top, width, height = window
+    keypoints = None
     if answer.keypoints is not None:
         keypoints = answer.keypoints.copy()
-        keypoints[:, :2] = keypoints[:, :2] * scale - corner
+        keypoints[:, :2] = keypoints[:, :2] * scale - (left, top)
         outside = np.any((keypoints[:, :2] < 0) | (keypoints[:, :2] > [width, height]), axis=1)
         keypoints[outside | (keypoints[:, 2] == 0)] = 0
-    if answer.parts is not None:
-        rows = ((np.arange(height) + top + 0.5) / scale[1]).astype(int)
-        columns = ((np.arange(width) + left + 0.5) / scale[0]).astype(int)
-        parts = answer.parts[rows][:, columns]
-    size = (width, height)
-    return (
-        replace(question, size=size, region=inside(question.region)),
-        replace(answer, size=size, box=inside(answer.box), keypoints=keypoints, parts=parts),
+    rows = ((np.arange(height) + top + 0.5) / scale[1]).astype(int)
+    columns = ((np.arange(width) + left + 0.5) / scale[0]).astype(int)
+    mask = None if answer.mask is None else answer.mask[rows][:, columns]
+    people = answer.people
+    return replace(
+        answer,
+        size=(width, height),
+        box=_crop_box(answer.box, scale, window),
+        keypoints=keypoints,
+        parts=None if answer.parts is None else answer.parts[rows][:, columns],
+        mask=mask,
+        area=None if mask is None else float(mask.sum()),
+        people=None if people is None else tuple(_crop_answer(person, scale, window) for person in people),
     )
 
 
@@ -189,10 +200,12 @@ def _extent(pairs: Sequence[Pair], axis: int) -> tuple[float, float]:
     places: list[float] = []
     for question, answer in pairs:
         side = question.size[axis]
-        for box in (answer.box, question.region):
+        people = (answer,) if answer.people is None else answer.people
+        for box in (question.region, *(person.box for person in people)):
             places += [] if box is None else [box[axis] / side, box[axis + 2] / side]
-        if answer.keypoints is not None:
-            places += (answer.keypoints[answer.keypoints[:, 2] > 0, axis] / side).tolist()
+        for person in people:
+            if person.keypoints is not None:
+                places += (person.keypoints[person.keypoints[:, 2] > 0, axis] / side).tolist()
     return (min(max(min(places, default=0.5), 0), 1), max(min(max(places, default=0.5), 1), 0))
 
 

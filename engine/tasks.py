@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 
 from ..data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
+from ..data.faults import FaultTally
+from ..data.leakage import open_file, refuse_leaks
 from ..data.transforms import Augmentation
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import describe_vocabulary
 from ..tasks import Task, build, names
-from .dataset import FairseqSamples
+from .dataset import CheckedBatches, FairseqSamples
 from .mix import Mix, Stream, read_mix, single
 from .weights import find_vocabulary
 
@@ -44,6 +47,9 @@ class TaskOptions(FairseqDataclass):
     by_region: float = field(
         default=0.0, metadata={"help": "chance of asking by the box alone where words and box are known"}
     )
+    held_out: str = field(
+        default="", metadata={"help": "FILE,FILE: dataset files of which no picture may be trained on"}
+    )
     seed: int = II("common.seed")
 
 
@@ -56,6 +62,7 @@ class ReferringTask(FairseqTask):
         super().__init__(cfg, **kwargs)
         self.vocabulary: Vocabulary = find_vocabulary(cfg.vocabulary)
         self.network: Any = None
+        self.faults = FaultTally({})
 
     @property
     def source_dictionary(self) -> None:
@@ -81,11 +88,27 @@ class ReferringTask(FairseqTask):
         training = split.startswith("train")
         mix = self._mix(split, epoch)
         streams = [(self._stream(stream, split, training), stream.weight) for stream in mix.streams]
+        if training and self.cfg.held_out:
+            held_out = [open_file(path) for path in self.cfg.held_out.split(",") if path]
+            refuse_leaks([stream.rows.file for stream, _ in streams], held_out)
         items: SampleDataset | MultiTaskDataset = streams[0][0]
         if len(streams) > 1 or mix.length:
             length = mix.length if training else None
             items = MultiTaskDataset(streams, length=length, joint=mix.joint, seed=self.cfg.seed)
         self.datasets[split] = FairseqSamples(items, shuffle=training, seed=self.cfg.seed)
+        self.faults.sizes.update(self.datasets[split].sizes)
+
+    def get_batch_iterator(self, *args: Any, **kwargs: Any) -> CheckedBatches:
+        """fairseq's, which counts the rows that cannot be used."""
+        return CheckedBatches(super().get_batch_iterator(*args, **kwargs), self.faults)
+
+    def begin_epoch(self, epoch: int, model: Any) -> None:
+        """Tell the other processes which rows were set aside: together they may be too many."""
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, self.faults.rows())
+            for rows in gathered:
+                self.faults.add(rows)
 
     def has_sharded_data(self, split: str) -> bool:
         """Whether another epoch reads another file."""
@@ -119,6 +142,7 @@ class ReferringTask(FairseqTask):
             mean=self.network.image_mean,
             std=self.network.image_std,
             by_region=self.cfg.by_region if training else 0.0,
+            set_aside=True,
         )
 
     def _task(self, name: str) -> Task:

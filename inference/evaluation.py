@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from ..data.annotation import PART_NAMES, Annotation
 from ..data.dataset import LAYOUTS, ReferringDataset, SampleDataset
+from ..data.faults import FaultTally
+from ..data.rows import OWN
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
@@ -44,6 +46,8 @@ class Evaluation:
     invalid: int = 0
     """Answers that are not well-formed; the grammar should leave none."""
     scores: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why rows of the file were not asked about, and how many."""
 
 
 def fitting_tasks(kind: str) -> list[str]:
@@ -66,12 +70,30 @@ def _lacking(kind: str, name: str) -> list[str]:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
     if name not in TASKS:
         raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
+    return [field for field in _needs(name) if field not in LAYOUTS[kind]]
+
+
+def _needs(name: str) -> list[str]:
     task = TASKS[name]
     # Codes are scored as the part map that they stand for.
     wanted = ["parts" if need == "codes" else need for need in task.needs]
     # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
     words = ["text"] if task.prompt.startswith(Rec.prompt) else []
-    return [field for field in words + wanted if field not in LAYOUTS[kind]]
+    return words + wanted
+
+
+def task_rows(rows: ReferringDataset, name: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
+
+    Rows of our own files are asked about when they know what is scored, about exactly one person. Those of published
+    files always are, but for words that are the whole of a question.
+    """
+    needs = _needs(name) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
+    lacking = rows.shortfall(needs) if needs else {}
+    left = np.ones(len(rows), bool)
+    for missing in lacking.values():
+        left &= ~missing
+    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
 
 
 def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
@@ -84,17 +106,20 @@ def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
             )
 
 
-def choose_rows(rows: ReferringDataset, limit: int | None) -> tuple[list[int], int]:
-    """Which rows a limit leaves, and how many pictures they are of.
+def choose_rows(
+    rows: ReferringDataset, limit: int | None, among: Sequence[int] | np.ndarray | None = None
+) -> tuple[list[int], int]:
+    """Which rows (of all, or of those `among` which are given) a limit leaves, and how many pictures they are of.
 
     The rows are spread evenly over the file; where that passes over a picture although the limit has room for all,
     its first row takes the place of one of a picture that has several. RefHCMError without rows or below a limit of 1.
     """
     if limit is not None and limit < 1:
         raise RefHCMError(f"A limit of {limit} rows leaves nothing to score: it is 1 or more.")
-    if not len(rows):
-        raise RefHCMError(f"{rows.file.path} has no rows.")
-    keys = [rows.picture_key(row) for row in range(len(rows))]
+    offered = range(len(rows)) if among is None else [int(row) for row in among]
+    if not len(offered):
+        raise RefHCMError(f"{rows.file.path} has no rows{' that know enough' if len(rows) else ''}.")
+    keys = [rows.picture_key(row) for row in offered]
     count = min(len(keys), limit or len(keys))
     chosen = {row * len(keys) // count for row in range(count)}
     taken = Counter(keys[row] for row in chosen)
@@ -105,7 +130,7 @@ def choose_rows(rows: ReferringDataset, limit: int | None) -> tuple[list[int], i
             chosen.remove(max(other for other in chosen if keys[other] == fullest))
             chosen.add(row)
             taken.update({fullest: -1, key: 1})
-    return sorted(chosen), len(taken)
+    return [offered[place] for place in sorted(chosen)], len(taken)
 
 
 def evaluate(
@@ -130,7 +155,8 @@ def evaluate(
         published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
             outlines, as the published evaluation does, to compare with its figures.
 
-    Raises RefHCMError where the layout does not know enough for the task, and for a row that cannot be used.
+    Rows that do not know enough are left out, and counted in the result. Raises RefHCMError where the layout does not
+    know enough for the task, and for a row that cannot be used.
     """
     check_tasks(kind, [task_name])
     task = predictor.task(task_name)
@@ -138,10 +164,14 @@ def evaluate(
     label_map = predictor.label_map if "codes" in task.needs else None
     paste: Paste = _paste_published if published_paste else paste_logits
     rows = ReferringDataset(path, kind, parts=label_map is not None or kind == "person", scoring=True)
-    scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name)
+    asked, left_out = task_rows(rows, task_name)
+    chosen, _ = choose_rows(rows, limit, asked)
+    scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name, left_out=left_out)
+    tally = FaultTally({str(rows.file.path): len(rows)}, share=0.0)
     for batch in tqdm(
-        _batches(rows, task, predictor, batch_size, limit, workers), desc=task_name, disable=not progress
+        _batches(rows, task, predictor, batch_size, chosen, workers), desc=task_name, disable=not progress
     ):
+        tally.add(batch.get("faults", ()))
         readings = _answer(predictor, task, batch, beam)
         if label_map is not None:
             _fill_parts(label_map, readings, batch["annotations"], paste)
@@ -155,14 +185,14 @@ def evaluate(
 
 
 def _batches(
-    rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, limit: int | None, workers: int
+    rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, chosen: list[int], workers: int
 ) -> DataLoader[Batch]:
     config = predictor.model.config
     data = SampleDataset(
-        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, bad_share=0.0, targets=False
-    )
-    chosen = torch.utils.data.Subset(data, choose_rows(rows, limit)[0])
-    return DataLoader(chosen, batch_size, collate_fn=collate, num_workers=workers)
+        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, set_aside=True, targets=False,
+        chosen=chosen,
+    )  # fmt: skip
+    return DataLoader(data, batch_size, collate_fn=collate, num_workers=workers)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..data.dataset import LAYOUTS, ReferringDataset
+from ..data.tsv import TsvFile
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
 from .label_map_data import labelled
@@ -28,47 +29,54 @@ def fill_codes(
     """Copy `source` to `target` (may be the same) with the codes filled in; other columns stay as they are.
 
     `kind` is a layout of `data.dataset.LAYOUTS` with codes and part maps. Part maps are looked for beside
-    `source`. The target appears only when it is complete. Returns the number of rows; raises RefHCMError
-    naming file and line for a row without a usable part map or box.
+    `source`. Rows of our own kind that know no part map of exactly one person stay as they are. The target appears only
+    when it is complete. Returns the number of rows whose codes were written; raises RefHCMError naming file and line
+    for a row whose part map or box cannot be used.
     """
     source, target = Path(source), Path(target)
     if target.is_dir():
         raise RefHCMError(f"{target} is a folder: name a file to write to.")
     columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}
     data = ReferringDataset(source, kind, columns=columns, parts=True, draft=64)
+    mapped = np.zeros(len(data), bool)
+    mapped[data.usable(["parts"])] = True
+    lines = TsvFile(source, LAYOUTS[kind])
     writable_folder(target.parent)
     part = target.with_name(target.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
             for start in range(0, len(data), batch):
                 rows = range(start, min(start + batch, len(data)))
-                file.writelines("\t".join(fields) + "\n" for fields in _filled(data, rows, tokenizer, kind))
+                codes = _codes(data, [row for row in rows if mapped[row]], tokenizer)
+                for row in rows:
+                    fields = {**lines[row], **({"codes": codes[row]} if row in codes else {})}
+                    file.write("\t".join(fields[name] for name in LAYOUTS[kind]) + "\n")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
-    return len(data)
+    return int(mapped.sum())
 
 
 @torch.inference_mode()
-def _filled(
-    data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer, kind: str
-) -> Iterator[list[str]]:
-    """The fields of some rows, in file order, codes included."""
+def _codes(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer) -> dict[int, str]:
+    """Row -> the codes of its part map, as a field."""
+    if not rows:
+        return {}
     size = tokenizer.config.height, tokenizer.config.width
-    lines = [data.file[row] for row in rows]
     crops: dict[tuple[str, str], np.ndarray] = {}  # a person's rows share one map: it is read once
-    for row, fields in zip(rows, lines, strict=True):
-        key = fields["parts"], fields["box"]
-        if key not in crops:
+    keys: dict[int, tuple[str, str]] = {}
+    for row in rows:
+        fields = data.file.head(row, ("parts", "box"))
+        keys[row] = fields["parts"], fields["box"]
+        if keys[row] not in crops:
             parts, box = labelled(data, row)
             try:
-                crops[key] = crop_part_map(parts, box, size)
+                crops[keys[row]] = crop_part_map(parts, box, size)
             except RefHCMError as error:
                 raise data.file.bad(row, str(error)) from error
     codes = tokenizer.encode(torch.from_numpy(np.stack(list(crops.values()))))
     written = {key: ",".join(map(str, numbers)) for key, numbers in zip(crops, codes.tolist(), strict=True)}
-    for fields in lines:
-        yield [{**fields, "codes": written[fields["parts"], fields["box"]]}[name] for name in LAYOUTS[kind]]
+    return {row: written[key] for row, key in keys.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = fill_codes(options.source, target, load_label_map(options.tokenizer), options.kind)
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"label_map_codes: {one_sentence(error)}") from error
-    print(f"{count} rows written to {target}")
+    print(f"{target}: {count} rows have codes")
 
 
 if __name__ == "__main__":

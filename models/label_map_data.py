@@ -27,14 +27,17 @@ _KEPT_SHARE = 0.15  # of a person's pixels must stay visible
 def read_rows(paths: Sequence[str | Path], limit: int | None = None, kind: str = "rpar") -> list[np.ndarray]:
     """The person of every row of dataset files (the codes may be missing): uint8 [h, w], cut to the box.
 
-    `kind` is a layout of `data.dataset.LAYOUTS` with part maps. At most `limit` rows per file, drawn at
-    random. Raises RefHCMError naming file and line for a row without a usable part map or box.
+    `kind` is a layout of `data.dataset.LAYOUTS` with part maps; rows of our own kind without one are passed over. At
+    most `limit` rows per file, drawn at random. Raises RefHCMError naming file and line for a row without a usable part
+    map or box.
     """
     columns = {name: column for name, column in LAYOUTS[kind].items() if name != "codes"}
     people = []
     for path in paths:
         data = ReferringDataset(path, kind, columns=columns, parts=True, draft=KEPT_SIDE)
-        for row in _some(len(data), limit):
+        rows = data.usable(["parts"])
+        for number in _some(len(rows), limit):
+            row = int(rows[number])
             parts, box = labelled(data, row)
             x1, y1, x2, y2 = box
             if x2 - x1 < 1 or y2 - y1 < 1:

@@ -11,6 +11,7 @@ class Rec(Task):
 
     name = "rec"
     needs = ("box",)
+    by_words = True
     prompt = ' which region does the text " {} " describe?'
 
     def __init__(self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True) -> None:

@@ -132,7 +132,9 @@ class KeypointsSegment:
     def score(self, meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
         if annotation.keypoints is None or annotation.box is None:
             raise ValueError("Scoring keypoints needs the true keypoints and the true box.")
-        area = None if annotation.parts is None else float((annotation.parts > 0).sum())
+        area = annotation.area
+        if area is None and annotation.parts is not None:
+            area = float((annotation.parts > 0).sum())
         found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
         score = (reading.box_score or 0.0) * found / len(self.names)
         meter.add(reading.keypoints, annotation.keypoints, annotation.box, area, score)

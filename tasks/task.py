@@ -55,6 +55,8 @@ class Task:
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     """Fields of an Annotation that training and scoring need."""
+    by_words: ClassVar[bool] = False
+    """Whether a question without words makes no sense, because its region would be the whole answer."""
     prompt: ClassVar[str]
     """The instruction; `{}` stands for the words or the region."""
 

@@ -11,6 +11,7 @@ from PIL import Image
 from refhcm import tasks
 from refhcm.data.annotation import PART_NAMES
 from refhcm.data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
+from refhcm.data.faults import FaultTally
 from refhcm.data.samples import collate
 from refhcm.data.transforms import Augmentation
 from refhcm.data.tsv import BadRow
@@ -169,23 +170,81 @@ def test_part_maps_are_checked(tmp_path):
         dataset[0]
 
 
-def test_few_bad_rows_are_set_aside_and_many_stop_the_run(tmp_path):
-    rows = rkpt_rows(20)
-    rows[3] = (*rows[3][:3], "bad", *rows[3][4:])
-    rows[7] = (*rows[7][:3], "bad", *rows[7][4:])
-    dataset = SampleDataset(
-        ReferringDataset(write(tmp_path / "t.tsv", rows), "rkpt"), [task("rec")], 8, bad_share=0.05
-    )
-    assert dataset[3][0]["id"] == "4_0" and dataset[3][0]["id"] == "4_0"
-    assert list(dataset.set_aside) == [3]
-    with pytest.raises(RefHCMError, match=r"(?s)2 of 20 items.*line 4: .*line 8: "):
-        dataset[7]
+@pytest.fixture
+def faulty(tmp_path):
+    """Twenty rows, two of one picture each; rows 4 (line 5) and 9 (line 10) cannot be used."""
+    rows = rkpt_rows(20, per_picture=2)
+    rows[4] = (*rows[4][:3], "bad", *rows[4][4:])
+    rows[9] = (*rows[9][:5], "AAAA")
+    return ReferringDataset(write(tmp_path / "t.tsv", rows), "rkpt")
 
 
-def test_a_task_that_lacks_its_labels_is_a_bad_row(rkpt):
-    dataset = SampleDataset(rkpt, [task("rpar")], 8)
-    with pytest.raises(RefHCMError, match=r"line 1: This task needs the codes"):
-        dataset[0]
+def test_a_bad_row_is_an_error_unless_it_is_set_aside(faulty):
+    dataset = SampleDataset(faulty, [task("rec")], 8)
+    assert dataset[3][0]["id"] == "3_0"
+    with pytest.raises(BadRow, match="line 5: the box"):
+        dataset[4]
+
+
+def test_nothing_takes_the_place_of_a_bad_row(faulty):
+    dataset = SampleDataset(faulty, [task("rec")], 8, set_aside=True)
+    assert [str(fault.line) for fault in dataset[4]] == ["5"] and [s["id"] for s in dataset[5]] == ["5_0"]
+    batch = collate([dataset[3], dataset[4], dataset[5]])
+    assert batch["id"] == ["3_0", "5_0"] and [fault.line for fault in batch["faults"]] == [5]
+    assert list(collate([dataset[4]])) == ["faults"]
+    assert "faults" not in collate([dataset[3]])
+
+
+def test_of_a_picture_only_the_bad_rows_are_set_aside(faulty):
+    dataset = SampleDataset(faulty, [task("rec"), task("rkpt")], 8, grouped=2, set_aside=True)
+    found = dataset[2]
+    assert [s["id"] for s in found if isinstance(s, dict)] == ["5_0", "5_0"]
+    assert [fault.line for fault in found if isinstance(fault, BadRow)] == [5]
+    assert [s["id"] for s in dataset[4]] == ["8_0", "8_0", "9_0", "9_0"]  # of the copies of a picture the first is read
+
+
+def test_rows_that_cannot_be_split_are_set_aside_too(tmp_path):
+    rows = [list(row) for row in rkpt_rows(4, per_picture=2)]
+    rows[2] = rows[2][:3]
+    dataset = ReferringDataset(write(tmp_path / "t.tsv", rows), "rkpt")
+    grouped = SampleDataset(dataset, [task("rec")], 8, grouped=4, set_aside=True)
+    items = [item for i in range(len(grouped)) for item in grouped[i]]
+    assert [s["id"] for s in items if isinstance(s, dict)] == ["0_0", "1_0", "3_0"]
+    assert [fault.line for fault in items if isinstance(fault, BadRow)] == [3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_faults_arrive_alike_with_any_number_of_loader_processes(faulty, workers):
+    from torch.utils.data import DataLoader
+
+    dataset = SampleDataset(faulty, [task("rec")], 8, set_aside=True)
+    batches = list(DataLoader(dataset, batch_size=5, num_workers=workers, collate_fn=collate))
+    assert [len(batch["id"]) for batch in batches] == [4, 4, 5, 5]
+    assert [[str(fault) for fault in batch.get("faults", [])] for batch in batches] == [
+        [f"{faulty.file.path}, line 5: the box is not numbers between commas: 'bad'."],
+        [f"{faulty.file.path}, line 10: The picture is not a picture of a known kind (JPEG, PNG, WEBP, GIF, BMP, TIFF, "
+         "PPM, AVIF)."],
+        [], [],
+    ]  # fmt: skip
+
+
+def test_a_file_may_have_few_bad_rows_and_not_many(faulty, caplog):
+    path = str(faulty.file.path)
+    tally = FaultTally({path: 2000})
+    tally.add([BadRow(path, 5, "bad box"), BadRow(path, 5, "bad box"), BadRow(path, 10, "no picture")])
+    assert len(tally) == 2 and [record.message for record in caplog.records] == [
+        f"set aside: {path}, line 5: bad box", f"set aside: {path}, line 10: no picture"
+    ]  # fmt: skip
+    other = FaultTally({path: 2000})
+    other.add([BadRow(path, 7, "also bad"), BadRow(path, 10, "no picture")])
+    report = r"(?s)3 of 2,000 rows of .*more than the 2 .*\nline 5: .*\nline 7: .*line 10: "
+    with pytest.raises(RefHCMError, match=report):
+        other.add(tally.rows())
+
+
+def test_a_task_that_lacks_its_labels_is_refused(rkpt):
+    with pytest.raises(RefHCMError, match=r"No row of .*rkpt\.tsv can serve task rpar: 6 do not know codes"):
+        SampleDataset(rkpt, [task("rec"), task("rpar")], 8)
 
 
 def test_unknown_kind_and_empty_file_are_refused(tmp_path, rkpt):
@@ -244,7 +303,7 @@ def test_augmented_pictures_are_not_shared_between_draws(rkpt):
 
 
 def test_some_are_asked_for_by_their_region_alone(tmp_path):
-    row = [(i, i, "man", BOX, POINTS, CODES, "none.png", "a man", base64_of(picture(i))) for i in range(40)]
+    row = [(i, i, "man", BOX, POINTS, CODES, "", "a man", "", "", base64_of(picture(i))) for i in range(40)]
     rows = ReferringDataset(write(tmp_path / "person.tsv", row), "person")
 
     def shares(by_region):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from refhcm.data.make_vocabulary import main
+from refhcm.data.make_vocabulary import main, words_of
+from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.data.vocabulary_file import VOCABULARY_FILE, load_vocabulary
 
 
@@ -20,6 +21,13 @@ def test_the_files_are_a_token_space(words, tmp_path):
     main([str(tmp_path / "out"), str(words), "--kind", "rhrc", "--size", "400", "--bins", "64", "--prompt", "Who {x}?"])
     section = json.loads((tmp_path / "out" / VOCABULARY_FILE).read_text())
     assert load_vocabulary(section, tmp_path / "out").num_bins == 64
+
+
+def test_what_rows_do_not_know_is_no_word(tmp_path):
+    with PersonWriter(tmp_path / "p.tsv") as file:
+        file.add(PersonRow("a", "1", "1.png", (Person((1, 1, 2, 2)),), None, ("a caption",)))
+        file.add(PersonRow("b", "1", "1.png", (), "some words"))
+    assert list(words_of(tmp_path / "p.tsv", "person")) == [" a caption", " some words"]
 
 
 @pytest.mark.parametrize(

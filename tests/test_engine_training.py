@@ -17,7 +17,9 @@ pytest.importorskip("hydra")
 engine = pytest.importorskip("refhcm.engine")
 
 import refhcm  # noqa: E402
+from refhcm.data import faults  # noqa: E402
 from refhcm.data.text import train_sentencepiece  # noqa: E402
+from refhcm.data.tsv import BadRow  # noqa: E402
 from refhcm.data.vocabulary_file import load_vocabulary  # noqa: E402
 from refhcm.engine.mix import read_mix, single  # noqa: E402
 from refhcm.errors import RefHCMError  # noqa: E402
@@ -60,7 +62,7 @@ def data(tmp_path_factory) -> Path:
         rows["rpar"].append(f"{i}\t{text}\t{box}\t{codes}\tparts.png\t{picture}\n")
         rows["rhrc"].append(f"{i}\tthe man on the left\t{box}\t{picture}\n")
         joints = ",".join(f"{random.integers(1, 29)},{random.integers(1, 29)},2" for _ in range(17))
-        rows["person"].append(f"{i}\t{i}\t{text}\t{box}\t{joints}\t{codes}\tparts.png\t{text}\t{picture}\n")
+        rows["person"].append(f"{i}\t{i}\t{text}\t{box}\t{joints}\t{codes}\tparts.png\t{text}\t\t\t{picture}\n")
     for split in ("train", "valid"):
         (folder / split).mkdir()
         Image.fromarray(random.integers(0, 20, (30, 40), dtype=np.uint8)).save(folder / split / "parts.png")
@@ -233,13 +235,65 @@ def test_a_broken_checkpoint_is_not_resumed_and_says_so(monkeypatch, data, tmp_p
         train(monkeypatch, data, tmp_path, "--max-update", "2")
 
 
-def test_a_bad_row_in_a_loader_process_is_one_sentence(monkeypatch, data, tmp_path):
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_too_many_bad_rows_stop_the_run_with_a_report(monkeypatch, data, tmp_path, workers):
     rows = (data / "train" / "rec.tsv").read_text().splitlines()
     (tmp_path / "bad.tsv").write_text("\n".join([rows[0].replace(",", ";"), *rows[1:]]) + "\n")
     source = f"{tmp_path / 'bad.tsv'},train/rec.tsv"
+    options = ("--max-update", "4", "--num-workers", workers)
     with pytest.raises(SystemExit) as stopped:
-        train(monkeypatch, data, tmp_path / "run", "--max-update", "4", "--num-workers", "1", task="rec", source=source)
-    assert "bad.tsv" in str(stopped.value) and "Traceback" not in str(stopped.value)
+        train(monkeypatch, data, tmp_path / "run", *options, task="rec", source=source)
+    said = str(stopped.value)
+    assert "1 of 8 rows" in said and "bad.tsv" in said and "line 1: the box" in said and "Traceback" not in said
+
+
+def test_few_bad_rows_are_left_out_and_named(monkeypatch, data, tmp_path, caplog):
+    """Even where nothing else is in a batch, and in the batch that fairseq keeps for idle moments."""
+    monkeypatch.setattr(faults, "BAD_SHARE", 0.5)
+    rows = (data / "train" / "rec.tsv").read_text().splitlines()
+    bad = [row.replace(",", ";") for row in rows[:2]]
+    (tmp_path / "bad.tsv").write_text("\n".join([*bad, *rows[2:]]) + "\n")
+    source = f"{tmp_path / 'bad.tsv'},train/rec.tsv"
+    runs = [
+        train(monkeypatch, data, tmp_path / n, "--max-epoch", "2", "--batch-size", "1", "--num-workers", n, task="rec",
+              source=source)
+        for n in ("0", "1")
+    ]  # fmt: skip
+    named = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
+    assert sum("line 1: the box" in message for message in named) == 2 == sum("line 2: " in m for m in named)
+    for name, tensor in runs[0]["model"].items():
+        torch.testing.assert_close(tensor, runs[1]["model"][name], rtol=0, atol=0, msg=name)
+
+
+def test_photos_that_are_held_out_are_not_trained_on(monkeypatch, data, tmp_path):
+    own = f"{data / 'train' / 'rec.tsv'},{data / 'valid' / 'person.tsv'}"
+    with pytest.raises(SystemExit, match=r"rec\.tsv shares 8 pictures \(8 rows\) with the evaluation, .*COCO 0 in"):
+        train(monkeypatch, data, tmp_path, "--max-update", "1", "--held-out", own)
+    other = tmp_path / "other.tsv"
+    other.write_text("1\t900\tx\t1,1,2,2\tpicture.jpg\n")
+    only = "train/rec.tsv,valid/rec.tsv"
+    train(monkeypatch, data, tmp_path, "--max-update", "1", "--held-out", str(other), task="rec", source=only)
+
+
+def test_processes_tell_each_other_what_was_set_aside(monkeypatch):
+    """Each alone is below the limit, together they are not."""
+    from refhcm.engine import tasks
+
+    task = tasks.ReferringTask.__new__(tasks.ReferringTask)
+    task.faults, others = (faults.FaultTally({"a.tsv": 2000}) for _ in range(2))
+    task.faults.add([BadRow("a.tsv", 1, "bad"), BadRow("a.tsv", 2, "bad")])
+    others.add([BadRow("a.tsv", 2, "bad")])
+
+    def gather(boxes, mine):
+        boxes[:] = [mine, others.rows()]
+
+    for name, value in (("is_initialized", lambda: True), ("get_world_size", lambda: 2), ("all_gather_object", gather)):
+        monkeypatch.setattr(tasks.dist, name, value)
+    task.begin_epoch(1, None)
+    assert len(task.faults) == 2
+    others.add([BadRow("a.tsv", 3, "bad")])
+    with pytest.raises(RefHCMError, match=r"3 of 2,000 rows of a\.tsv"):
+        task.begin_epoch(2, None)
 
 
 def test_batches_need_a_size(monkeypatch, data, tmp_path):

@@ -9,6 +9,8 @@ from PIL import Image
 
 import refhcm
 from refhcm.data.dataset import ReferringDataset
+from refhcm.data.masks import encode_mask
+from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.errors import RefHCMError
 from refhcm.inference.evaluation import check_model, check_tasks, choose_rows, evaluate, fitting_tasks
 
@@ -102,6 +104,55 @@ def test_the_command_scores_what_the_file_can_serve(command, monkeypatch, capsys
     out = capsys.readouterr().out
     assert out.startswith("10 questions about 8 pictures per task\n") and "\nrec: 10 questions" in out
     assert '"task": "rec"' in figures.read_text()
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Rows of our own: one knows everything, the others too little for one task or another."""
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    mask = np.zeros((30, 40), np.uint8)
+    mask[5:25, 5:20] = 5
+    Image.fromarray(mask).save(tmp_path / "parts.png")
+    points = np.zeros((17, 3))
+    points[:5] = (10, 10, 2)
+    known = Person((5, 5, 20, 25), points, encode_mask(mask), "parts.png")
+    with PersonWriter(tmp_path / "mixed.tsv") as file:
+        file.add(PersonRow("all", "1", "a.png", (known,), "a man", ("a man in red",)))
+        file.add(PersonRow("box", "1", "a.png", (Person((5, 5, 20, 25)),), "a man"))
+        file.add(PersonRow("region", "1", "a.png", (known,), None, ("a man in red",)))
+        file.add(PersonRow("two", "1", "a.png", (known, known), "men"))
+        file.add(PersonRow("none", "1", "a.png", (), "a dog"))
+    return tmp_path / "mixed.tsv"
+
+
+def test_each_task_is_asked_about_the_rows_that_know_enough(tiny_predictor, mixed):
+    others = {"are about several people or nobody": 2}
+    words = {**others, "ask without words": 1}
+    for name, asked, left_out in (
+        ("rec", 2, words),
+        ("rkpt", 1, {**words, "do not know keypoints": 1}),
+        ("s1", 1, {**words, "do not know keypoints": 1}),
+        ("rhrc", 2, {**others, "do not know captions": 1}),
+    ):
+        result = evaluate(tiny_predictor, mixed, "person", name, progress=False)
+        assert (result.samples, result.left_out) == (asked, left_out), name
+
+
+def test_the_command_says_what_is_not_asked(command, monkeypatch, capsys, tiny_predictor, mixed):
+    monkeypatch.setattr(refhcm, "load", lambda name, device: tiny_predictor)
+    assert command.main(["--data", str(mixed), "--tasks", "rec", "rkpt"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("rec: 2 questions about 1 pictures; rkpt: 1 questions about 1 pictures\n")
+    assert "  not asked: 1 rows that do not know keypoints\n" in out
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_row_that_cannot_be_used_ends_the_scoring(tiny_predictor, rows, workers):
+    path = rows.file.path
+    path.write_text(path.read_text() + "9_9\t9\tx\t1,1,6,7\tb.png\n")
+    with pytest.raises(RefHCMError, match=r"(?s)1 of 41 rows of .*rec\.tsv.*line 41: there is no file b\.png") as error:
+        evaluate(tiny_predictor, path, "rec", "rec", workers=workers, progress=False)
+    assert "Traceback" not in str(error.value)
 
 
 def test_other_people_or_code_make_other_scenes(command, monkeypatch, tmp_path):

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from refhcm.data.dataset import ReferringDataset
+from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.errors import RefHCMError
 from refhcm.models.label_map import Codebook, LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_codes import fill_codes
@@ -170,6 +172,24 @@ def test_a_row_without_its_part_map_is_named_and_nothing_is_written(rows, tmp_pa
     with pytest.raises(RefHCMError, match=r"rpar\.tsv, line 3: .*2\.png"):
         fill_codes(rows, tmp_path / "other.tsv", LabelMapTokenizer(TINY).eval())
     assert not (tmp_path / "other.tsv").exists() and not list(tmp_path.glob("*.part"))
+
+
+def test_our_own_rows_without_a_part_map_stay_as_they_are(rows, tmp_path):
+    boxes = (20, 10, 68, 106)
+    known = Person(boxes, parts="0.png")
+    with PersonWriter(tmp_path / "own.tsv") as file:
+        file.add(PersonRow("a", "0", "0.jpg", (known,), "x"))
+        file.add(PersonRow("b", "0", "0.jpg", (Person(boxes),), "x", codes=(3,) * 48))
+        file.add(PersonRow("c", "0", "0.jpg", (known, known), "x"))
+        file.add(PersonRow("d", "0", "0.jpg", (), "x"))
+    before = (tmp_path / "own.tsv").read_text().splitlines()
+    assert len(read_rows([tmp_path / "own.tsv"], kind="person")) == 1
+    torch.manual_seed(0)
+    tokenizer = LabelMapTokenizer(LabelMapConfig.preset("compact")).eval()
+    assert fill_codes(tmp_path / "own.tsv", tmp_path / "own.tsv", tokenizer, "person") == 1
+    after = (tmp_path / "own.tsv").read_text().splitlines()
+    assert after[1:] == before[1:] and after[0] != before[0]
+    assert len(ReferringDataset(tmp_path / "own.tsv", "person")[0][1].codes) == 48
 
 
 def test_people_are_read_as_they_fill_their_boxes(rows):

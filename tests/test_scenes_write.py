@@ -68,6 +68,23 @@ def test_json_lines_hold_what_the_tables_leave_out(folder):
         assert np.array_equal(numbers.any(1), visible > 0)
 
 
+def test_our_own_rows_know_everything_about_a_person(folder):
+    """Visibility, the mask (every visible part) and its area among it, as the tables with published columns cannot."""
+    data = ReferringDataset(folder / "person.tsv", "person", parts=True, masks=True)
+    records = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    people = {person["id"]: person for record in records for person in record["people"]}
+    assert len(data.usable(["text", "box", "keypoints", "parts", "captions", "mask"])) == len(data) > 0
+    hidden = 0
+    for row in range(len(data)):
+        _, answer, _ = data[row]
+        person = people[data.name(row).rsplit("_", 1)[0]]
+        assert np.array_equal(answer.mask, answer.parts > 0) and answer.area == answer.mask.sum()
+        np.testing.assert_allclose(answer.keypoints, person["keypoints"], atol=0.06)
+        assert list(answer.box) == person["box"] and len(answer.captions) == len(person["captions"])
+        hidden += (answer.keypoints[:, 2] == 1).sum()
+    assert hidden
+
+
 @pytest.mark.parametrize("images", ["base64", "files"])
 def test_our_reader_takes_the_files(folder, tmp_path, images):
     where = folder if images == "base64" else write_scenes(Plan(tmp_path, "val", 3, 3, images=images))

@@ -8,7 +8,7 @@ makes OUT/train/ with
     rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture
     rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
     rhrc.tsv      id, captions joined by &&, box, picture
-    person.tsv    id, image id, expression, box, keypoints, codes, part map, captions, picture (by path): all in one row
+    person.tsv    our own columns (data/person_file.py): everything about a person in one row, picture by path
     people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility,
     attributes,
                   visible share, expressions with their terms, captions
@@ -35,6 +35,9 @@ import numpy as np
 from PIL import Image
 
 from ..commands import in_range, one_sentence, writable_folder
+from ..masks import encode_mask
+from ..person_file import Person, PersonRow
+from ..text import CAPTION_SEPARATOR
 from .backgrounds import Backgrounds
 from .captions import captions
 from .compose import Scene, ScenePerson, compose
@@ -126,17 +129,16 @@ def scene_rows(
         parts_path = f"parts/{who}.png"
         (plan.folder / parts_path).write_bytes(part_map_png(person.parts))
         keypoints = keypoint_field(person.keypoints)
+        known = Person(person.box, person.keypoints, encode_mask(person.mask), parts_path)
         # One sentence to learn; the further ways to say it are references for scoring.
-        references = "&&".join(told[:1] if plan.split == "train" else told)
+        references = tuple(told[:1] if plan.split == "train" else told)
         for k, expression in enumerate(expressions):
             row, image_id = f"{who}_{k}", f"{plan.split}_{name}"
             rec.append((row, image_id, expression.text, box, picture))
             rkpt.append((row, image_id, expression.text, box, keypoints, picture))
             rpar.append((row, expression.text, box, NO_CODES, parts_path, image_path))
-            everything.append(
-                (row, image_id, expression.text, box, keypoints, NO_CODES, parts_path, references, image_path)
-            )
-        rhrc.append((who, references, box, picture))
+            everything.append(PersonRow(row, image_id, image_path, (known,), expression.text, references))
+        rhrc.append((who, CAPTION_SEPARATOR.join(references), box, picture))
         people.append(_person_record(who, person, expressions, told, parts_path))
     height, width = scene.image.shape[:2]
     record = {
@@ -147,8 +149,8 @@ def scene_rows(
         "background": scene.background,
         "people": people,
     }
-    tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rec, rkpt, rpar, rhrc, everything))
-    return (*tables, json.dumps(record, separators=(",", ":")) + "\n")
+    tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rec, rkpt, rpar, rhrc))
+    return (*tables, "".join(row.line() for row in everything), json.dumps(record, separators=(",", ":")) + "\n")
 
 
 def _person_record(

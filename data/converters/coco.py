@@ -1,0 +1,109 @@
+"""Annotation files in COCO's layout (instances, person_keypoints and what was modelled on them), read by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import RefHCMError
+from ..json_file import read_json
+from ..masks import segmentation_mask
+from ..person_file import Person
+from .base import keypoints_of, need, optional, person_box
+from .pictures import Picture, PictureFolder
+from .skip import Skip
+
+PERSON = 1
+"""COCO's category of people."""
+LICENCE = "COCO: annotations CC BY 4.0, each photo under its own Flickr licence"
+
+
+class CocoFile:
+    """`images`, `annotations` and `categories` of a file, by their ids (whole numbers of any length)."""
+
+    def __init__(self, path: Path) -> None:
+        content = read_json(path, dict)
+        self.path = path
+        self.images = _by_id(content, "images", path)
+        self.annotations = _by_id(content, "annotations", path)
+
+    def image(self, image_id: int) -> Mapping[str, Any]:
+        """The entry of a picture; Skip where the file has none."""
+        if image_id not in self.images:
+            raise Skip(f"the picture is not in {self.path.name}")
+        return self.images[image_id]
+
+    def annotation(self, annotation_id: int) -> Mapping[str, Any]:
+        """The entry of an object; Skip where the file has none."""
+        if annotation_id not in self.annotations:
+            raise Skip(f"the annotation is not in {self.path.name}")
+        return self.annotations[annotation_id]
+
+    def by_image(self) -> dict[int, list[Mapping[str, Any]]]:
+        """The annotations of each picture that has any, in order of the file."""
+        found: dict[int, list[Mapping[str, Any]]] = {}
+        for annotation in self.annotations.values():
+            found.setdefault(annotation.get("image_id", -1), []).append(annotation)
+        return found
+
+
+def _by_id(content: Mapping[str, Any], name: str, path: Path) -> dict[int, Mapping[str, Any]]:
+    entries = content.get(name)
+    if not isinstance(entries, list):
+        raise RefHCMError(f"{path} has no list of {name}: it is no annotation file in COCO's layout.")
+    found: dict[int, Mapping[str, Any]] = {}
+    for number, entry in enumerate(entries):
+        key = entry.get("id") if isinstance(entry, dict) else None
+        if type(key) is not int:
+            raise RefHCMError(f"{path}: entry {number} of {name} has no whole number as its id.")
+        if key in found:
+            raise RefHCMError(f"{path}: {name} has the id {key} twice.")
+        found[key] = entry
+    return found
+
+
+def coco_picture(pictures: PictureFolder, entry: Mapping[str, Any]) -> Picture:
+    """The picture of an entry of `images`: under its own name, or under the names that the same photo has in COCO's
+    other releases (its id never changes). Skip as `PictureFolder.get`.
+    """
+    name, number = need(entry, "file_name", str), need(entry, "id", int)
+    stated = need(entry, "width", int), need(entry, "height", int)
+    folders = ("", "train2014/", "val2014/", "train2017/", "val2017/")
+    plain = f"{number:012d}.jpg"
+    names = [folder + name for folder in folders]
+    names += [folder + plain for folder in folders]
+    names += [f"{folder}COCO_{split}_{plain}" for split in ("train2014", "val2014") for folder in ("", f"{split}/")]
+    return pictures.get(next(filter(pictures.has, names), name), stated)
+
+
+def coco_person(
+    annotation: Mapping[str, Any],
+    size: tuple[int, int],
+    keypoints: Mapping[str, Any] | None = None,
+    crowds: bool = False,
+) -> Person:
+    """The person of an annotation in a picture of `size` (width, height): box, mask and segment area, and keypoints
+    from `keypoints` (an annotation of a person_keypoints file; None: they are not known). Skip for a crowd (unless
+    `crowds`), for a box that is none, and for a mask or keypoints that cannot be read.
+    """
+    if annotation.get("iscrowd") and not crowds:
+        raise Skip("it is a crowd, not a person")
+    area = optional(annotation, "area", int, float)
+    segmentation = annotation.get("segmentation")
+    try:
+        mask = None if segmentation is None else segmentation_mask(segmentation, size)
+    except RefHCMError as error:
+        raise Skip("the mask cannot be read") from error
+    points: np.ndarray | None = None
+    if keypoints is not None:
+        points = keypoints_of(keypoints.get("keypoints"))
+    box = person_box(annotation.get("bbox"), size)
+    return Person(box, points, mask, area=float(area) if area and area > 0 else None)
+
+
+def labelled(points: np.ndarray | None) -> bool:
+    """Whether any of these keypoints is labelled: COCO gives small people 17 times 0, 0, 0."""
+    return points is not None and bool((points[:, 2] > 0).any())

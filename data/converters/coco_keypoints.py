@@ -1,0 +1,113 @@
+"""COCO's people with keypoints, and words of your own for them.
+
+--expressions and --captions name files of words by annotation id (see `tables.read_words`). A person without an
+expression becomes a row that asks by region, where keypoints are labelled or there is a caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..person_file import PersonRow
+from .base import Converter, Job, Option
+from .coco import LICENCE, PERSON, CocoFile, coco_person, coco_picture, labelled
+from .pictures import PictureFolder
+from .skip import Skip
+from .tables import read_words
+
+NAMES = tuple(f"person_keypoints_{split}{year}.json" for year in (2017, 2014) for split in ("train", "val"))
+OFFICIAL = {
+    "person_keypoints_train2017.json": {"people": 262465, "pictures": 64115, "people with keypoints": 149813},
+    "person_keypoints_val2017.json": {"people": 11004, "pictures": 2693, "people with keypoints": 6352},
+}
+
+
+def convert(job: Job) -> None:
+    """People as rows `coco:{annotation}:{number}`, or `coco:{annotation}:region`."""
+    files = _files(job)
+    texts, captions = (_words(job.option(name)) for name in ("expressions", "captions"))
+    left = {"expression": set(texts), "caption": set(captions)}
+    official = {_split(path): OFFICIAL[path.name] for path in files if path.name in OFFICIAL}
+    job.report.expect(official)
+    for path in files:
+        split = _split(path)
+        kind = path.stem.removeprefix("person_keypoints_")
+        pictures = job.pictures(job.images_folder(f"images/{kind}", kind, "images"), kind)
+        coco = CocoFile(path)
+        _count(job, split, coco)
+        for number, annotation in job.progress(coco.annotations.items(), path.stem, len(coco.annotations)):
+            key = str(number)
+            left["expression"].discard(key)
+            left["caption"].discard(key)
+            with job.guard(f"annotation {number}"):
+                _add(job, split, coco, annotation, texts.get(key, []), tuple(captions.get(key, ())), pictures)
+    for what, unknown in left.items():
+        for key in sorted(unknown):
+            job.report.skip(f"no annotation has the id of this {what}", key)
+
+
+def _add(
+    job: Job, split: str, coco: CocoFile, annotation: Mapping[str, Any], texts: list[str], captions: tuple[str, ...],
+    pictures: PictureFolder,
+) -> None:  # fmt: skip
+    if annotation.get("category_id", PERSON) != PERSON:
+        raise Skip("it is not a person")
+    image_id, number = annotation.get("image_id", -1), annotation["id"]
+    picture = coco_picture(pictures, coco.image(image_id))
+    person = coco_person(annotation, picture.size, annotation)
+    if not labelled(person.keypoints):  # small people have none: that is not known, rather than known to be hidden
+        person = coco_person(annotation, picture.size)
+    if not texts and not captions and person.keypoints is None:
+        raise Skip("there is nothing to ask: no keypoint is labelled, and there are no words")
+    if not texts:
+        row = PersonRow(f"coco:{number}:region", str(image_id), picture.value, (person,), None, captions)
+        job.add(split, row)
+    for k, text in enumerate(texts):
+        with job.guard(f"annotation {number}:{k}"):
+            job.add(split, PersonRow(f"coco:{number}:{k}", str(image_id), picture.value, (person,), text, captions))
+
+
+def _count(job: Job, split: str, coco: CocoFile) -> None:
+    people = [entry for entry in coco.annotations.values() if entry.get("category_id", PERSON) == PERSON]
+    job.report.read(split, "people", len(people))
+    job.report.read(split, "pictures", len({str(entry.get("image_id")) for entry in people}))
+    job.report.read(split, "people with keypoints", sum(bool(entry.get("num_keypoints")) for entry in people))
+
+
+def _files(job: Job) -> list[Path]:
+    """The annotation files of one release: that of 2017 where both are there, because they hold the same people."""
+    if given := job.option("annotations"):
+        return [Path(given)]
+    if job.options.source.is_file():
+        return [job.options.source]
+    for year in ("2017", "2014"):
+        found = [job.find(name, f"annotations/{name}") for name in NAMES if name.endswith(f"{year}.json")]
+        if any(found):
+            return [path for path in found if path is not None]
+    return [job.source(*NAMES)]
+
+
+def _split(path: Path) -> str:
+    return "val" if "val" in path.stem else "test" if "test" in path.stem else "train"
+
+
+def _words(path: str | None) -> dict[str, list[str]]:
+    return read_words(Path(path)) if path else {}
+
+
+CONVERTERS = (
+    Converter(
+        "coco-keypoints",
+        "COCO's people with keypoints, and expressions of your own",
+        convert,
+        layout="COCO's folder with annotations/person_keypoints_*.json and its pictures, or one such file.",
+        licence=LICENCE,
+        options=(
+            Option("annotations", "one annotation file (default: all person_keypoints files of the newest release)"),
+            Option("expressions", "a file of expressions by annotation id: JSON, JSON lines, or CSV with id and text"),
+            Option("captions", "a file of captions by annotation id, in the same form"),
+        ),
+    ),
+)

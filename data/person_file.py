@@ -1,0 +1,187 @@
+"""Our own dataset files: one row per expression or region, with all that is known about the people it means.
+
+A row has eleven fields between tabs, in the order of `COLUMNS`; what is not known is left empty:
+
+    id         unique in the file; `{dataset}:{ref}:{sentence}` in converted sets
+    image_id   by which leaks between splits are found: COCO's number, or the id in another source with its name before
+               it, as `cihp:0000006`
+    text       the words; `None`: the box itself is the question
+    box        x1,y1,x2,y2 in continuous pixels; empty: nobody is meant
+    keypoints  51 numbers x,y,v in COCO order, v as in COCO (0 unlabelled, 1 hidden, 2 seen)
+    codes      48 codes of the part map (see models/label_map_codes.py)
+    parts      path of the part map, a grey PNG of CIHP classes
+    captions   descriptions joined by &&
+    mask       COCO's compressed run lengths of the person's visible pixels; the size is the picture's
+    area       the person's segment area in square pixels as its source gives it (empty: the mask's), for OKS
+    image      path of the picture, or the picture file in base64
+
+Where words mean several people, `box`, `keypoints`, `parts`, `mask` and `area` hold one entry each, joined by `|`.
+Paths count from the folder of the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ..errors import RefHCMError
+from .annotation import KEYPOINT_NAMES, Box
+from .text import CAPTION_SEPARATOR
+
+COLUMNS = ("id", "image_id", "text", "box", "keypoints", "codes", "parts", "captions", "mask", "area", "image")
+BY_REGION = "None"
+"""Stands for the words where the box itself is the question."""
+BETWEEN_PEOPLE = "|"
+"""No field of one person can hold it: run lengths use the characters 0 to o."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person that a row means."""
+
+    box: Box
+    keypoints: np.ndarray | None = None
+    """float (17, 3): x, y in pixels, v."""
+    mask: str | None = None
+    """COCO's compressed run lengths, as text."""
+    parts: str | None = None
+    """Path of the part map."""
+    area: float | None = None
+    """Of the person's visible pixels, in square pixels, where the source states it."""
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    """A row before it is written. Without people it says that nobody fits the words."""
+
+    id: str
+    image_id: str
+    image: str
+    people: tuple[Person, ...]
+    text: str | None = None
+    """None: the question is the region of the one person."""
+    captions: tuple[str, ...] = ()
+    codes: tuple[int, ...] | None = None
+
+    def line(self) -> str:
+        """The row as it stands in the file, with its line end. RefHCMError for what a row cannot say."""
+        if self.text is None and len(self.people) != 1:
+            raise RefHCMError(f"{self.id}: a question without words needs exactly one person, not {len(self.people)}.")
+        if self.codes is not None and len(self.people) != 1:
+            raise RefHCMError(f"{self.id}: part codes are those of one person, not of {len(self.people)}.")
+        fields = {
+            "id": self.id,
+            "image_id": self.image_id,
+            "text": _words(self.text),
+            "box": _joined(_box(person.box, self.id) for person in self.people),
+            "keypoints": _joined(_keypoints(person.keypoints) for person in self.people),
+            "codes": "" if self.codes is None else ",".join(map(str, self.codes)),
+            "parts": _joined(person.parts or "" for person in self.people),
+            "captions": CAPTION_SEPARATOR.join(_caption(caption, self.id) for caption in self.captions),
+            "mask": _joined(person.mask or "" for person in self.people),
+            "area": _joined("" if person.area is None else numbers([person.area]) for person in self.people),
+            "image": self.image,
+        }
+        for name, value in fields.items():
+            if any(character in value for character in "\t\r\n"):
+                raise RefHCMError(f"{self.id}: the field {name} holds a tab or a line end.")
+            if not value and name in ("id", "text", "image"):
+                raise RefHCMError(f"{self.id}: the field {name} is empty.")
+            if not value.isascii():
+                _check_letters(value, f"{self.id}: the field {name}")
+        return "\t".join(fields[name] for name in COLUMNS) + "\n"
+
+
+class PersonWriter:
+    """Writes a file of rows that appears, under its name, only when it is complete.
+
+        with PersonWriter(path) as out:
+            out.add(row)
+
+    After an error inside the block nothing is left behind, and an older file of that name is untouched.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.count = 0
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._file = self._part.open("w", encoding="utf-8", newline="\n")
+
+    def add(self, row: PersonRow) -> None:
+        """Append one row."""
+        self._file.write(row.line())
+        self.count += 1
+
+    def __enter__(self) -> PersonWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the file its name, or remove it after an error."""
+        self._file.close()
+        if kind is None:
+            os.replace(self._part, self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+def numbers(values: Iterable[float]) -> str:
+    """Numbers between commas, to a hundredth of a pixel, without needless zeros. RefHCMError for what is no number."""
+    rounded = [round(float(value), 2) for value in values]
+    if not all(map(math.isfinite, rounded)):
+        raise RefHCMError(f"{rounded} are not all numbers.")
+    return ",".join(f"{value:.10g}" for value in rounded)
+
+
+def clean_field(text: str) -> str:
+    """Words as one field can hold them: tabs and line ends become spaces, everything else stays."""
+    return " ".join(text.split())
+
+
+def _words(text: str | None) -> str:
+    if text is None:
+        return BY_REGION
+    cleaned = clean_field(text)
+    return cleaned.lower() if cleaned == BY_REGION else cleaned  # somebody's words, and not our mark
+
+
+def _box(box: Box, row: str) -> str:
+    x1, y1, x2, y2 = (round(float(value), 2) for value in box)
+    if not (x1 < x2 and y1 < y2):
+        raise RefHCMError(f"{row}: the box has no width or height.")
+    return numbers(box)
+
+
+def _caption(caption: str, row: str) -> str:
+    cleaned = clean_field(caption)
+    if not cleaned or CAPTION_SEPARATOR in cleaned:
+        raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
+    return cleaned
+
+
+def _check_letters(value: str, what: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a letter, as a damaged source may have it
+        raise RefHCMError(f"{what} holds a character that is none.") from error
+
+
+def _keypoints(keypoints: np.ndarray | None) -> str:
+    if keypoints is None:
+        return ""
+    if keypoints.shape != (len(KEYPOINT_NAMES), 3):
+        raise RefHCMError(f"Keypoints are 17 times x, y, v, not an array of shape {keypoints.shape}.")
+    return numbers(np.where(keypoints[:, 2:] > 0, keypoints, 0).ravel())
+
+
+def _joined(entries: Iterable[str]) -> str:
+    """One entry per person; nothing at all where no entry says anything."""
+    listed = list(entries)
+    return BETWEEN_PEOPLE.join(listed) if any(listed) else ""

@@ -1,0 +1,182 @@
+"""The columns of dataset files, and what the fields of one row say about its picture's people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import RefHCMError
+from .annotation import Annotation, Box, Question
+from .fields import load_part_map, read_box, read_codes, read_keypoints, read_numbers
+from .masks import decode_mask, mask_area
+from .person_file import BETWEEN_PEOPLE, BY_REGION, COLUMNS
+from .text import scoring_captions, training_captions
+from .transforms import Pair
+from .tsv import BadRow, TsvFile
+
+OWN = "person"
+"""The kind of our own files (`person_file`): fields may be empty, and words may mean any number of people."""
+LAYOUTS: dict[str, dict[str, int]] = {
+    "rec": {"id": 0, "image_id": 1, "text": 2, "box": 3, "image": 4},
+    "rkpt": {"id": 0, "image_id": 1, "text": 2, "box": 3, "keypoints": 4, "image": 5},
+    "rpar": {"id": 0, "text": 1, "box": 2, "codes": 3, "parts": 4, "image": 5},
+    "rhrc": {"id": 0, "captions": 1, "box": 2, "image": 3},
+    OWN: {name: column for column, name in enumerate(COLUMNS)},
+}
+"""Name of a field -> column (from 0) in the files published with RefHCM, and (`person`) in our own files, where one row
+knows everything about a person, so that one file serves every task."""
+
+_OF_EACH = ("keypoints", "parts", "mask", "area")
+"""Fields beside the box with an entry for each person."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of a row beyond the text of its fields."""
+
+    own: bool
+    """Whether the row is of our own layout."""
+    find: Callable[[str], Path]
+    """Gives the file of a part map that a row names."""
+    parts: bool = False
+    masks: bool = False
+    scoring: bool = False
+    """Captions as the published evaluation prepares them."""
+
+
+def read_pair(fields: Mapping[str, str], size: tuple[int, int], reading: Reading) -> Pair:
+    """The question and the answer of a row about a picture of `size` (width, height); ValueError for what is wrong."""
+    people = _people(fields, size, reading)
+    text = fields.get("text")
+    by_box = text is None or text == BY_REGION
+    region: Box | None = None
+    if len(people) == 1 and (by_box or reading.own):
+        region = people[0].box
+    if by_box and region is None:
+        raise RefHCMError(f"a question without words needs exactly one person, not {len(people)}.")
+    if reading.own and not by_box and not text:
+        raise RefHCMError("the text is empty.")
+    question = Question(size, None if by_box else text, region)
+    split = scoring_captions if reading.scoring else training_captions
+    captions = split(fields["captions"]) if _says(fields, "captions", reading) else ()
+    codes = read_codes(fields["codes"]) if fields.get("codes") else None
+    if len(people) == 1:
+        box, keypoints, parts, mask, area = (
+            getattr(people[0], name) for name in ("box", "keypoints", "parts", "mask", "area")
+        )
+        return question, Annotation(size, box, keypoints, codes, parts, captions, mask, area)
+    if codes is not None:
+        raise RefHCMError(f"part codes are those of one person, not of {len(people)}.")
+    return question, Annotation(size, captions=captions, people=tuple(people))
+
+
+def _says(fields: Mapping[str, str], name: str, reading: Reading) -> bool:
+    """Whether a field is to be read: published files fill all of theirs, ours leave empty what is not known."""
+    return name in fields and not (reading.own and not fields[name])
+
+
+def _people(fields: Mapping[str, str], size: tuple[int, int], reading: Reading) -> list[Annotation]:
+    boxes = _split(fields["box"], reading) if _says(fields, "box", reading) else []
+    entries = {name: _entries(fields, name, len(boxes), reading) for name in _OF_EACH}
+    people = []
+    for number, value in enumerate(boxes):
+        said = {name: values[number] for name, values in entries.items() if values}
+        people.append(_person(value, said, size, reading))
+    return people
+
+
+def _entries(fields: Mapping[str, str], name: str, count: int, reading: Reading) -> list[str]:
+    if not _says(fields, name, reading):
+        return []
+    entries = _split(fields[name], reading)
+    if len(entries) != count:
+        raise RefHCMError(f"{name} has {len(entries)} entries for {count} boxes.")
+    return entries
+
+
+def _split(value: str, reading: Reading) -> list[str]:
+    return value.split(BETWEEN_PEOPLE) if reading.own else [value]
+
+
+def _person(box: str, said: Mapping[str, str], size: tuple[int, int], reading: Reading) -> Annotation:
+    def known(name: str) -> bool:
+        return name in said and bool(said[name] or not reading.own)
+
+    keypoints = read_keypoints(said["keypoints"]) if known("keypoints") else None
+    parts = load_part_map(reading.find(said["parts"]), size) if reading.parts and known("parts") else None
+    mask = decode_mask(said["mask"], size) if reading.masks and known("mask") else None
+    area: float | None = None
+    if known("area"):
+        area = float(read_numbers(said["area"], "the area", (1,))[0])
+        if area <= 0:
+            raise RefHCMError(f"the area {said['area']} is not above 0.")
+    elif known("mask"):
+        area = float(mask_area(said["mask"], size)) or None
+    return Annotation(size, read_box(box, size), keypoints, parts=parts, mask=mask, area=area)
+
+
+class Known:
+    """Which fields the rows of a file know, and how many people each is about, without a look at pictures.
+
+    `people` is int8 (rows), at most 127; `fields` maps a name to bool (rows). Rows that cannot be read count as knowing
+    everything about one person, so that whoever uses them meets, and counts, what is wrong.
+    """
+
+    def __init__(self, file: TsvFile, kind: str) -> None:
+        names = [name for name in file.columns if name != "image"]
+        self.people = np.ones(len(file), np.int8)
+        self.fields = {name: np.ones(len(file), bool) for name in names}
+        if kind in ("rec", "rkpt", "rhrc"):  # every field of these is filled, and their rows are long to go through
+            return
+        own = kind == OWN
+        for row in range(len(file)):
+            try:
+                fields = file.head(row, names)
+            except BadRow:
+                continue
+            for name, value in fields.items():
+                if name == "text":
+                    self.fields[name][row] = value != BY_REGION
+                elif own and name == "box":
+                    self.people[row] = min(value.count(BETWEEN_PEOPLE) + 1, 127) if value else 0
+                elif own:
+                    self.fields[name][row] = bool(value.strip(BETWEEN_PEOPLE))
+
+    def lacking(self, needs: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Why rows cannot be used for a question about exactly one person that needs these fields: reason -> bool
+        (rows), True where that is the first reason.
+        """
+        left = np.ones(len(self.people), bool)
+        reasons = {}
+        tests = {"are about several people or nobody": self.people == 1}
+        for name in needs:
+            what = "ask without words" if name == "text" else f"do not know {name}"
+            tests[what] = self.fields.get(name, np.zeros(len(self.people), bool))
+        for reason, fits in tests.items():
+            reasons[reason] = left & ~fits
+            left = left & fits
+        return {reason: rows for reason, rows in reasons.items() if rows.any()}
+
+
+def guess_kind(path: str | Path) -> str:
+    """The kind of a file, by the number of its columns and, where two kinds have as many, by what stands in them.
+
+    RefHCMError where no kind fits, or the file is empty.
+    """
+    file = TsvFile(path, ["only"])
+    if not len(file):
+        raise RefHCMError(f"{path} has no rows.")
+    columns = file.count(0)
+    fitting = [kind for kind, layout in LAYOUTS.items() if len(layout) == columns]
+    if len(fitting) > 1:  # keypoints stand where rpar has the path of a part map
+        names = {"value": LAYOUTS["rkpt"]["keypoints"]}
+        value = TsvFile(path, names).head(0, names)["value"]
+        numbers = value.replace(",", "").replace(".", "").replace("-", "").isdigit()
+        fitting = ["rkpt" if numbers else "rpar"]
+    if not fitting:
+        expected = ", ".join(f"{kind} {len(layout)}" for kind, layout in LAYOUTS.items())
+        raise RefHCMError(f"{path} has {columns} columns in its first line, as no kind of dataset has ({expected}).")
+    return fitting[0]
