@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -20,21 +20,18 @@ from ..data.rows import OWN
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
-from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
-from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
+from ..models.label_map_paste import crop_part_map, paste_logits
 from ..tasks import Reading, Task, known
 from ..tasks.rec import Rec
 from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
-from .parts import part_logits
+from .answering import Paste, answer_batch, choose_paste
 from .predictor import RefHCMPredictor
 
 TASKS = known()
 """What can be scored."""
-Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
-"""From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
 
 
 @dataclass
@@ -162,7 +159,7 @@ def evaluate(
     task = predictor.task(task_name)
     check_model(predictor, [task_name])
     label_map = predictor.label_map if "codes" in task.needs else None
-    paste: Paste = _paste_published if published_paste else paste_logits
+    paste = choose_paste(published_paste)
     rows = ReferringDataset(path, kind, parts=label_map is not None or kind == "person", scoring=True)
     asked, left_out = task_rows(rows, task_name)
     chosen, _ = choose_rows(rows, limit, asked)
@@ -172,9 +169,10 @@ def evaluate(
         _batches(rows, task, predictor, batch_size, chosen, workers), desc=task_name, disable=not progress
     ):
         tally.add(batch.get("faults", ()))
-        readings = _answer(predictor, task, batch, beam)
+        readings = answer_batch(
+            predictor.model, task, batch, beam=beam, label_map=label_map, published_paste=published_paste
+        )
         if label_map is not None:
-            _fill_parts(label_map, readings, batch["annotations"], paste)
             for annotation in batch["annotations"]:
                 ceiling.add(round_trip(label_map, annotation, paste), annotation.parts)
         _add(scorer, result, readings, batch["annotations"])
@@ -193,31 +191,6 @@ def _batches(
         chosen=chosen,
     )  # fmt: skip
     return DataLoader(data, batch_size, collate_fn=collate, num_workers=workers)
-
-
-@torch.inference_mode()
-def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> list[Reading]:
-    device, model = predictor.device, predictor.model
-    inputs = {k: v.to(device) for k, v in batch["net_input"].items() if k not in ("prev_output_tokens", "blocks")}
-    features = model.image_features(inputs["patch_images"].to(predictor.dtype))
-    memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
-    found = generate(model, memory, task.grammar(), beam)
-    return [task.read(best[0], q.size) for best, q in zip(found, batch["questions"], strict=True)]
-
-
-@torch.inference_mode()
-def _fill_parts(
-    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation], paste: Paste
-) -> None:
-    maps = part_logits(label_map, readings, likeliest=paste is _paste_published)
-    for reading, logits, annotation in zip(readings, maps, truth, strict=True):
-        width, height = annotation.size
-        assert reading.box is not None
-        reading.parts = paste(logits, reading.box, (height, width))
-
-
-def _paste_published(logits: torch.Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    return paste_labels(logits.argmax(0).cpu().numpy(), box, size)
 
 
 @torch.inference_mode()

@@ -45,6 +45,8 @@ class Reading:
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None
+    tokens: tuple[int, ...] = ()
+    """The answer as it was decoded."""
     score: float = 0.0
     """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
 
@@ -86,7 +88,7 @@ class Task:
 
     def read(self, hypothesis: Hypothesis, size: tuple[int, int]) -> Reading:
         """Turn decoded tokens into places in a picture of `size` (width, height)."""
-        reading = Reading(score=hypothesis.confidence())
+        reading = Reading(score=hypothesis.confidence(), tokens=tuple(hypothesis.tokens))
         position = 0
         for segment in self.segments:
             position = segment.read(hypothesis, position, size, reading)
