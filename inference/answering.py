@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..data.samples import Batch
+from ..errors import RefHCMError
 from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_paste import paste_labels, paste_logits
@@ -17,6 +18,10 @@ from .parts import part_logits
 
 Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
 """From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
+
+
+class ModelError(RefHCMError):
+    """A network that cannot answer, whatever it is asked: its numbers are not finite."""
 
 
 @torch.inference_mode()
@@ -41,7 +46,7 @@ def answer_batch(
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
 
-    Returns one reading per row, in order. RefHCMError where the network's numbers are not finite.
+    Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
     weight = model.encoder.embed_tokens.weight
     inputs = {name: batch["net_input"][name] for name in ("src_tokens", "patch_masks", "image_index")}
@@ -57,7 +62,10 @@ def answer_batch(
     inputs = {name: value.to(weight.device) for name, value in inputs.items()}
     features = model.image_features(pictures.to(weight.device, weight.dtype))
     memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
-    found = generate(model, memory, task.grammar(), beam)
+    try:
+        found = generate(model, memory, task.grammar(), beam)
+    except RefHCMError as error:
+        raise ModelError(str(error)) from error
     readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
     if label_map is not None and "codes" in task.needs:
         paste = choose_paste(published_paste)

@@ -12,7 +12,7 @@ its metric, and nothing else. The life of a question:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..models.decoding import Hypothesis
-    from .segments import Segment
+    from .segments import Scored, Segment
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Reading:
     """Where they come from a block: float32 (48, codes), how likely each code is at each place."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
+    part_counts: np.ndarray | None = None
+    """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     caption: str | None = None
     tokens: tuple[int, ...] = ()
     """The answer as it was decoded."""
@@ -102,7 +104,7 @@ class Task:
 class Scorer:
     """Collects answers of one task and sums up each segment's metric."""
 
-    def __init__(self, segments: list[Segment]) -> None:
+    def __init__(self, segments: Sequence[Scored]) -> None:
         self._meters = [(segment, segment.meter()) for segment in segments]
 
     def add(self, reading: Reading, annotation: Annotation) -> None:
