@@ -49,6 +49,9 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--device", help="cpu, cuda, ...")
     how.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
 
+    java = "leave out METEOR and SPICE, which are computed where a Java is found (2 and 8 GB of memory)"
+    how.add_argument("--no-java", action="store_true", help=java)
+
     result = parser.add_argument_group("what comes out")
     keep = "keep every answer here, one JSONL file per task; the same command goes on where it was cut off"
     result.add_argument("--out", metavar="FOLDER", help=keep)

@@ -50,6 +50,7 @@ class Job:
     scenes: int = 500
     limit: int | None = None
     protocol: str = "own"
+    no_java: bool = False
     beam: int = 1
     batch_size: int = 16
     workers: int | None = None
@@ -126,7 +127,8 @@ class _Scoring:
             result = evaluate(
                 predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
                 workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
-                thorough=job.check, out=Path(job.out) / name if job.out else None, ranks=self.ranks,
+                java=not job.no_java, thorough=job.check, ranks=self.ranks,
+                out=Path(job.out) / name if job.out else None,
             )  # fmt: skip
             results.append(result)
             if not job.checkpoint:
@@ -175,7 +177,7 @@ def _score_again(job: Job) -> int:
     """Figures of saved answers: of one model, or of the checkpoints whose folders lie below."""
     top = Path(str(job.score))
     if any(top.glob(f"*{_SETTINGS}")) or not top.is_dir():
-        results = score_saved(top, job.tasks)
+        results = score_saved(top, job.tasks, not job.no_java)
         for result in results:
             print(told(result, job.markdown))
         _write(job, results, Ranks())
@@ -184,7 +186,8 @@ def _score_again(job: Job) -> int:
     if not folders:
         score_saved(top)  # says what is missing
     entries = [
-        Entry(str(folder.relative_to(top)), str(folder), results=score_saved(folder, job.tasks)) for folder in folders
+        Entry(str(folder.relative_to(top)), str(folder), results=score_saved(folder, job.tasks, not job.no_java))
+        for folder in folders
     ]
     return _write_comparison(job, choose_best(Comparison(entries), job.best_by), Ranks())
 

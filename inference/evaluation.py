@@ -22,7 +22,7 @@ from ..data.dataset import ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
-from ..metrics.parsing import confusion, zoom_nearest
+from ..metrics.parsing import PUBLISHED_CANVAS, confusion, zoom_nearest
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
@@ -36,9 +36,6 @@ from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .scoring import Evaluation, score
 from .survey import fingerprint, survey
-
-PUBLISHED_CANVAS = 512
-"""Side in pixels of the square on which the published evaluation compares part maps."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -57,6 +54,7 @@ def evaluate(
     workers: int = 0,
     published_paste: bool = False,
     protocol: str = "own",
+    java: bool = True,
     thorough: bool = False,
     progress: bool = True,
     out: str | Path | None = None,
@@ -72,6 +70,7 @@ def evaluate(
         published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
             outlines, as the published evaluation does, to compare with its figures.
         protocol: One of `PROTOCOLS`.
+        java: Compute METEOR and SPICE of captions where there is a Java.
         thorough: Decode all pictures before the first question (see `survey`).
         out: Folder for the answers, one file per task; what is there of the same evaluation is not asked again.
         ranks: The processes that share the work; each calls this, and each gets the result.
@@ -83,7 +82,7 @@ def evaluate(
     check_model(predictor, [task_name])
     ranks = ranks or Ranks()
     parts, masks = "codes" in predictor.task(task_name).needs or kind == "person", protocol == "uniphd"
-    rows = ReferringDataset(path, kind, parts=parts, masks=masks, scoring=True)
+    rows = ReferringDataset(path, kind, parts=parts, masks=masks)
     chosen = choose(rows, task_name, limit, protocol)
     asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste)
     segments = [segment.name for segment in asking.task.segments]
@@ -105,7 +104,7 @@ def evaluate(
     batches = _batches(chosen.rows, batch_size, ranks, done)
     ranks.together(lambda: asking.run(store, done, batches, workers, progress and ranks.leads), (ModelError,))
     lines = store.finish()
-    result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), protocol))
+    result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), protocol, java))
     result.left_out = chosen.left_out
     return result
 

@@ -7,9 +7,11 @@
     parts               the part map: number of the class -> COCO's compressed run lengths (background left out)
     part_pixels, published_pixels, ceiling_pixels    [true class, answered class, pixels]: of the answer; of the answer
                         counted as published; of the true part map encoded and decoded, the best that could be answered
+    people              box and box_score of everyone, from a task that answers about any number of people
     invalid             whether the answer is malformed
     figures             the row's own: iou, oks (published rule), coco_oks, part_miou
-    truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known
+    truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: box and mask
+                        of everyone, where that is not exactly one
 
 A number comes back from a line exactly as it was.
 """
@@ -64,40 +66,52 @@ def to_line(
     for name, counts in {"part_pixels": reading.part_counts, **pixels}.items():
         line[name] = None if counts is None else _triples(counts)
     line |= {"invalid": any(_faults(reading, question.size)), "figures": row_figures(reading, truth)}
+    if reading.people is not None:
+        line["people"] = [_known(box=_numbers(one.box), box_score=one.box_score) for one in reading.people]
     line["truth"] = _known(
         box=_numbers(truth.box), keypoints=_points(truth.keypoints), area=segment_area(truth),
-        mask=None if truth.mask is None else encode_mask(truth.mask), captions=list(truth.captions) or None,
+        mask=_mask_text(truth), captions=list(truth.captions) or None,
     )  # fmt: skip
+    if truth.people is not None:
+        people = [_known(box=_numbers(one.box), mask=_mask_text(one)) for one in truth.people]
+        line["truth"]["people"] = people
     return _known(**line)
 
 
-def from_line(line: Line) -> tuple[Reading, Annotation]:
+def from_line(line: Line, draw: bool = False) -> tuple[Reading, Annotation]:
     """Answer and truth of a line, as far as figures need them; RefHCMError where it is no line of ours.
 
-    The part map is not drawn again (see `drawn_parts`): its pixels are counted already.
+    Part map and masks are drawn again only with `draw`; the part map's pixels are counted already.
     """
     try:
-        width, height = line["size"]
+        width, height = (int(side) for side in line["size"])
         said = line["truth"]
+        people = line.get("people")
         reading = Reading(
             box=_box(line.get("box")),
             box_score=line.get("box_score"),
             keypoints=_array(line.get("keypoints")),
             codes=None if line.get("codes") is None else tuple(map(int, line["codes"])),
+            parts=drawn_parts(line) if draw else None,
             part_counts=_matrix(line.get("part_pixels")),
             caption=line.get("caption"),
+            people=None if people is None else tuple(Reading(_box(p.get("box")), p.get("box_score")) for p in people),
             tokens=tuple(map(int, line["tokens"])),
             score=float(line["score"]),
         )
-        mask = said.get("mask")
+        others = said.get("people")
         truth = Annotation(
-            (int(width), int(height)),
+            (width, height),
             box=_box(said.get("box")),
             keypoints=_array(said.get("keypoints")),
             captions=tuple(map(str, said.get("captions", ()))),
-            mask=None if mask is None else decode_mask(mask, (int(width), int(height))),
+            mask=_drawn_mask(said, (width, height), draw),
             area=said.get("area"),
-        )
+            people=None if others is None else tuple(
+                Annotation((width, height), _box(person.get("box")), mask=_drawn_mask(person, (width, height), draw))
+                for person in others
+            ),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RefHCMError(f"{line.get('id', 'a line')} is no answer as evaluation saves it ({error}).") from error
     return reading, truth
@@ -152,6 +166,14 @@ def _faults(reading: Reading, size: tuple[int, int]) -> Iterator[bool]:
         yield reading.parts.shape != (height, width) or int(reading.parts.max()) >= len(PART_NAMES)
     if reading.caption is not None:
         yield not reading.caption
+
+
+def _mask_text(person: Annotation) -> str | None:
+    return None if person.mask is None else encode_mask(person.mask)
+
+
+def _drawn_mask(person: Mapping[str, Any], size: tuple[int, int], draw: bool) -> np.ndarray | None:
+    return decode_mask(person["mask"], size) if draw and "mask" in person else None
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------

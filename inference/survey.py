@@ -31,7 +31,7 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     cannot be used. The digest covers the rows as they stand in the file, and the sizes of the pictures' files.
     """
     digest, faults = hashlib.sha256(), list[BadRow]()
-    reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough, scoring=True)
+    reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough)
     pictures: dict[str, tuple[tuple[int, int], int]] = {}
     for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, mininterval=0.5):
         try:

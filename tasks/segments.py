@@ -69,6 +69,12 @@ def segment_area(annotation: Annotation) -> float | None:
     return annotation.area
 
 
+def keypoints_score(reading: Reading) -> float:
+    """How sure an answer is of its pose, by which AP ranks: of the box, times the mean over all 17 keypoints."""
+    found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
+    return (reading.box_score or 0.0) * found / len(KEYPOINT_NAMES)
+
+
 class BoxSegment:
     """Four bins: left, top, right, bottom."""
 
@@ -104,7 +110,8 @@ class BoxSegment:
     def score(meter: BoxMeter, reading: Reading, annotation: Annotation) -> None:
         if annotation.box is None:
             raise ValueError("Scoring boxes needs the true box.")
-        meter.add(reading.box, annotation.box)
+        score = 0.0 if reading.box is None else reading.box_score
+        meter.add(reading.box, annotation.box, score, segment_area(annotation))
 
 
 class KeypointsSegment:
@@ -148,9 +155,8 @@ class KeypointsSegment:
     def score(meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
         if annotation.keypoints is None or annotation.box is None:
             raise ValueError("Scoring keypoints needs the true keypoints and the true box.")
-        found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
-        score = (reading.box_score or 0.0) * found / len(KEYPOINT_NAMES)
-        meter.add(reading.keypoints, annotation.keypoints, annotation.box, segment_area(annotation), score)
+        sure = keypoints_score(reading)
+        meter.add(reading.keypoints, annotation.keypoints, annotation.box, segment_area(annotation), sure)
 
 
 class PartsSegment:

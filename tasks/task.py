@@ -47,6 +47,8 @@ class Reading:
     part_counts: np.ndarray | None = None
     """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     caption: str | None = None
+    people: tuple[Reading, ...] | None = None
+    """Everyone that is meant, where a task answers about any number of people (none of today does)."""
     tokens: tuple[int, ...] = ()
     """The answer as it was decoded."""
     score: float = 0.0

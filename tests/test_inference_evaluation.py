@@ -1,9 +1,7 @@
 """Scoring refuses what it cannot score before it begins, and looks at every picture that the limit has room for."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,18 +15,6 @@ from refhcm.errors import RefHCMError
 from refhcm.inference import evaluate_job, evaluation
 from refhcm.inference.choosing import check_model, check_tasks, choose_rows, fitting_tasks
 from refhcm.inference.evaluation import evaluate
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def command(monkeypatch):
-    """evaluate.py as a module."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    spec = importlib.util.spec_from_file_location("evaluate_script", ROOT / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
