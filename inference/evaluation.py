@@ -172,20 +172,24 @@ class _Asking:
         return DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers)
 
     def _answer(self, places: list[int], batch: Batch) -> Iterator[Line]:
-        label_map, paste = self.label_map, choose_paste(self.published_paste)
         readings = answer_batch(
-            self.predictor.model, self.task, batch, beam=self.beam, label_map=label_map,
+            self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map,
             published_paste=self.published_paste,
         )  # fmt: skip
         truth: list[Annotation] = batch["annotations"]
-        published = _published_pixels(label_map, readings, truth) if label_map is not None else [None] * len(truth)
-        found = zip(places, batch["questions"], readings, truth, published, strict=True)
-        for place, question, reading, annotation, pixels in found:
-            row = self.chosen[place]
-            counts = {"published_pixels": pixels}
-            if label_map is not None and annotation.parts is not None:
-                counts["ceiling_pixels"] = confusion(round_trip(label_map, annotation, paste), annotation.parts)
-            yield to_line({**self._names(row), "task": self.task.name}, question, reading, annotation, counts)
+        pixels: list[dict[str, np.ndarray]] = [{} for _ in truth]
+        if self.label_map is not None:
+            scored = [number for number, annotation in enumerate(truth) if annotation.parts is not None]
+            published = _published_pixels(self.label_map, [readings[n] for n in scored], [truth[n] for n in scored])
+            paste = choose_paste(self.published_paste)
+            ceiling = _ceiling_pixels(self.label_map, [truth[number] for number in scored], paste)
+            for number, counted, best in zip(scored, published, ceiling, strict=True):
+                pixels[number] = {"published_pixels": counted, "ceiling_pixels": best}
+        for place, question, reading, annotation, counts in zip(
+            places, batch["questions"], readings, truth, pixels, strict=True
+        ):
+            names = {**self._names(self.chosen[place]), "task": self.task.name}
+            yield to_line(names, question, reading, annotation, counts)
 
     def _names(self, row: int) -> dict[str, Any]:
         wanted = [name for name in ("id", "image_id") if name in self.rows.file.columns]
@@ -221,27 +225,41 @@ def _stopped(store: Store, task: str, answered: int, asked: int) -> str:
 @torch.inference_mode()
 def _published_pixels(
     label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation]
-) -> Iterator[np.ndarray | None]:
+) -> list[np.ndarray]:
     """Pixels by true and answered class as the published evaluation counts them, whatever paste was asked for: the
     likeliest codes, put into the answered box on a square of `PUBLISHED_CANVAS` pixels."""
+    if not readings:
+        return []
     labels = part_logits(label_map, readings, likeliest=True).argmax(1).cpu().numpy()
     square = (PUBLISHED_CANVAS, PUBLISHED_CANVAS)
+    counts = []
     for crop, reading, annotation in zip(labels, readings, truth, strict=True):
-        if annotation.parts is None or reading.box is None:
-            yield None
-            continue
+        assert reading.box is not None and annotation.parts is not None
         width, height = annotation.size
         scale = (square[1] / width, square[0] / height) * 2
         box = [side * factor for side, factor in zip(reading.box, scale, strict=True)]
-        yield confusion(paste_labels(crop, box, square), zoom_nearest(annotation.parts, square))
+        counts.append(confusion(paste_labels(crop, box, square), zoom_nearest(annotation.parts, square)))
+    return counts
+
+
+def _ceiling_pixels(label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste) -> list[np.ndarray]:
+    """Pixels by true class and class after the tokenizer."""
+    maps = round_trips(label_map, truth, paste)
+    return [confusion(best, one.parts) for best, one in zip(maps, truth, strict=True) if one.parts is not None]
 
 
 @torch.inference_mode()
-def round_trip(label_map: LabelMapTokenizer, annotation: Annotation, paste: Paste = paste_logits) -> np.ndarray:
-    """The true part map after encoding and decoding, in its true box: the best that any answer could score."""
-    assert annotation.parts is not None and annotation.box is not None
-    config = label_map.config
-    crop = crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width))
+def round_trips(
+    label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste = paste_logits
+) -> list[np.ndarray]:
+    """True part maps after encoding and decoding, in their true boxes: the best that any answer could score."""
+    if not truth:
+        return []
+    config, crops = label_map.config, []
+    for annotation in truth:
+        assert annotation.parts is not None and annotation.box is not None
+        crops.append(crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width)))
     device = next(label_map.parameters()).device
-    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(crop)[None].to(device)))[0]
-    return paste(logits, annotation.box, annotation.parts.shape)
+    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(np.stack(crops)).to(device)))
+    boxes = ((annotation.box, annotation.size) for annotation in truth)
+    return [paste(crop, box, size[::-1]) for crop, (box, size) in zip(logits, boxes, strict=True) if box is not None]
