@@ -157,7 +157,7 @@ def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return chosen
 
 
-def _threshold(config: dict[str, Any], folder: Path) -> float:
+def _threshold(config: Mapping[str, Any], folder: Path) -> float:
     """The score below which nobody counts as fitting, as measured for this model; 0 when it says nothing."""
     value = config.get("present_threshold", 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

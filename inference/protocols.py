@@ -100,8 +100,8 @@ class People:
             [person.box for person in people if person.box is not None] for people in (reading.people, truth)
         )
         meter.boxes.add(boxes, wanted)
-        masks = [person.mask for person in truth]
-        if (found := _mask(reading)) is not None and all(mask is not None for mask in masks):
+        masks = [person.mask for person in truth if person.mask is not None]
+        if (found := _mask(reading)) is not None and len(masks) == len(truth):
             meter.masks.add(found, np.any([np.zeros_like(found), *masks], axis=0))
 
 
