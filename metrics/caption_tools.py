@@ -183,7 +183,13 @@ def _conversation(command: list[str], folder: Path) -> Iterator[tuple[Callable[[
     with tempfile.TemporaryFile() as complaints:  # a full pipe that nobody reads would stop the program
         try:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8"
+                command,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             raise RefHCMError(f"{command[0]} cannot be started ({error.strerror})") from error

@@ -89,7 +89,9 @@ def average_precision(kind: str, samples: Sequence[Sample]) -> dict[str, float]:
     truths: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for number, (detections, people) in enumerate(samples, start=1):
-        masks = [each.mask for each in (*detections, *people)] if kind == "segm" else []
+        masks: list[Any] = []
+        if kind == "segm":
+            masks = [answer.mask for answer in detections] + [person.mask for person in people]
         height, width = _common_size(masks)
         images.append({"id": number, "height": height, "width": width})
         common = {"image_id": number, "category_id": 1}

@@ -13,8 +13,10 @@ PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 GRES_THRESHOLDS = (0.7, 0.8, 0.9)
 
 
-def mask_counts(predicted: np.ndarray | None, truth: np.ndarray) -> tuple[int, int, int]:
-    """Pixels in both, in the prediction, and in the truth. None is an empty prediction."""
+def mask_counts(predicted: np.ndarray | None, truth: np.ndarray | None) -> tuple[int, int, int]:
+    """Pixels in both, in the prediction, and in the truth. None is an empty mask."""
+    if truth is None:
+        return 0, 0 if predicted is None else int(np.count_nonzero(predicted)), 0
     truth = np.asarray(truth) != 0
     if truth.ndim != 2:
         raise ValueError(f"a mask must have the shape [H, W], but has {truth.shape}")
@@ -92,12 +94,12 @@ class GresMeter:
         self.min_pixels = min_pixels
         self._counts: list[tuple[int, int, int, bool]] = []
 
-    def add(self, predicted: np.ndarray | None, truth: np.ndarray, nobody: bool | None = None) -> None:
+    def add(self, predicted: np.ndarray | None, truth: np.ndarray | None, nobody: bool | None = None) -> None:
         """One question.
 
         Args:
             predicted: The mask of all who are found; None for an empty one.
-            truth: The united mask of all who are meant; empty where nobody is.
+            truth: The united mask of all who are meant; empty or None where nobody is.
             nobody: Whether the model says that nobody is meant; None reads it off the mask (`min_pixels`).
         """
         inner, given, meant = mask_counts(predicted, truth)

@@ -121,7 +121,7 @@ class PeopleParsingMeter:
                 taken[p][person] = True
                 shares += picture.found[d, index] / picture.parts[person] if picture.parts[person] else 0.0
         people = sum(len(each) for each in taken)
-        return _all_point(hits, people), shares / people
+        return _all_point(hits, people), float(shares / people)
 
     def _parts(self, part: int, once: bool) -> list[float]:
         """AP of one part class at every threshold; nan if nobody has the part."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,8 +42,8 @@ class RefHumanMeter:
             self._masks.add(ranked[0].mask if ranked else None, truth.mask)
         if truth.keypoints is None or truth.area is None:
             self._lacking.add("keypoints")
-        kept = [_packed(answer) for answer in ranked]
-        self._samples.append((kept, [_packed(truth)]))
+        kept = [replace(answer, mask=_packed(answer.mask)) for answer in ranked]
+        self._samples.append((kept, [replace(truth, mask=_packed(truth.mask))]))
 
     def merge(self, other: RefHumanMeter) -> None:
         """Take in what another process collected."""
@@ -78,6 +79,6 @@ class RefHumanMeter:
         return {**{name: v for name, v in values.items() if not math.isnan(v)}, "samples": float(count)}
 
 
-def _packed(person: Detection | GroundTruth) -> Detection | GroundTruth:
-    """The same with its mask as run lengths, which are small enough to keep."""
-    return person if person.mask is None else replace(person, mask=run_lengths(person.mask))
+def _packed(mask: Any) -> dict[str, Any] | None:
+    """A mask as run lengths, which are small enough to keep."""
+    return None if mask is None else run_lengths(mask)

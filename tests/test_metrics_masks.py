@@ -83,6 +83,7 @@ def _gres(*cases, **options):
 def test_gres_rules_one_by_one():
     nobody = _mask(0)
     right = _gres((None, nobody))
+    assert _gres((_mask(30), nobody), (None, nobody)) == _gres((_mask(30), None), (None, None))
     assert right == {"giou": 1.0, "n_acc": 1.0, "samples": 1.0}  # and nothing in the sums, so no cIoU
     false_alarm = _gres((_mask(30), nobody))
     assert false_alarm == {"giou": 0.0, "ciou": 0.0, "n_acc": 0.0, "samples": 1.0}
