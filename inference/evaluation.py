@@ -144,10 +144,10 @@ class _Asking:
     def run(self, store: Store, done: Done, batches: list[list[int]], workers: int, progress: bool) -> None:
         """Ask what is in the batches, and keep what is not done."""
         tally = FaultTally({str(self.rows.file.path): len(self.rows)}, share=0.0)
-        running = _Running(done.values())
-        answered = len(done)
+        running, answered = _Running(done.values()), len(done)
+        left = sum(self.chosen[place] not in done for places in batches for place in places)
         bar = tqdm(
-            desc=self.task.name, total=len(self.chosen), initial=answered, unit=" questions", disable=not progress,
+            desc=self.task.name, total=answered + left, initial=answered, unit=" questions", disable=not progress,
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )  # fmt: skip
         try:
@@ -189,7 +189,7 @@ class _Asking:
             places, batch["questions"], readings, truth, pixels, strict=True
         ):
             names = {**self._names(self.chosen[place]), "task": self.task.name}
-            yield to_line(names, question, reading, annotation, counts)
+            yield to_line(names, self.task.asked(question), reading, annotation, counts)
 
     def _names(self, row: int) -> dict[str, Any]:
         wanted = [name for name in ("id", "image_id") if name in self.rows.file.columns]

@@ -33,7 +33,7 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     digest, faults = hashlib.sha256(), list[BadRow]()
     reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough)
     pictures: dict[str, tuple[tuple[int, int], int]] = {}
-    for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, mininterval=0.5):
+    for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, delay=2):
         try:
             fields = rows.file[row]
             value = fields["image"]

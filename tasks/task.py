@@ -13,7 +13,7 @@ its metric, and nothing else. The life of a question:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -75,8 +75,12 @@ class Task:
         self.clamp = clamp
 
     def instruction(self, question: Question) -> list[int]:
-        """Source tokens of a question, without `<s>` and `</s>`. Words win over a region when both are there."""
-        return encode_instruction(self.vocabulary, self.prompt, question, self.max_words, self.clamp)
+        """Source tokens of a question (see `asked`), without `<s>` and `</s>`."""
+        return encode_instruction(self.vocabulary, self.prompt, self.asked(question), self.max_words, self.clamp)
+
+    def asked(self, question: Question) -> Question:
+        """What the instruction says of a question: its words where there are some, or else its region."""
+        return question if question.text is None else replace(question, region=None)
 
     def target(self, annotation: Annotation) -> Target:
         """The training sequence of a right answer; ValueError when the annotation lacks what the task needs."""

@@ -1,7 +1,9 @@
 """Scoring refuses what it cannot score before it begins, and looks at every picture that the limit has room for."""
 
 import json
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -112,6 +114,28 @@ def test_the_command_scores_what_the_file_can_serve(command, capsys, tiny, rows,
     assert re.search(r"\n\| metric +\| +value \|\n\|-+\|-+:\|\n\| box/acc@0.5 +\| 0", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_command_with_one_sentence(command, capsys, tiny, rows, tmp_path, monkeypatch, number):
+    answer, before = evaluation.answer_batch, signal.getsignal(signal.SIGTERM)
+
+    def signalled(*arguments, **options):
+        readings = answer(*arguments, **options)
+        if (tmp_path / "out" / "rec.jsonl").exists():
+            os.kill(os.getpid(), number)
+        return readings
+
+    monkeypatch.setattr(evaluation, "answer_batch", signalled)
+    options = ["--data", str(rows.file.path), "--limit", "10", "--batch-size", "3", "--out", str(tmp_path / "out")]
+    assert command.main(options) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("evaluate: stopped: 3 of 10 rec answers are in ")
+    assert signal.getsignal(signal.SIGTERM) is before
+    monkeypatch.setattr(evaluation, "answer_batch", answer)
+    assert command.main(options) == 0
+    assert "\nrec: 10 questions" in capsys.readouterr().out
+    assert command.main(["--score", str(tmp_path / "out"), "--tasks", "rhrc"]) == 1
+    assert "holds no answers of task rhrc, but of rec" in capsys.readouterr().err
+
+
 @pytest.fixture
 def mixed(tmp_path):
     """Rows of our own: one knows everything, the others too little for one task or another."""
@@ -140,7 +164,7 @@ def test_each_task_is_asked_about_the_rows_that_know_enough(tiny_predictor, mixe
         ("s1", 1, {**words, "do not know keypoints": 1}),
         ("rhrc", 2, {**others, "do not know captions": 1}),
     ):
-        result = evaluate(tiny_predictor, mixed, "person", name, progress=False)
+        result = evaluate(tiny_predictor, mixed, "person", name, java=False, progress=False)
         assert (result.samples, result.left_out) == (asked, left_out), name
 
 

@@ -70,10 +70,18 @@ def test_lines_hold_what_was_asked_and_answered(whole, tiny_predictor):
     assert [line["row"] for line in lines] == list(range(QUESTIONS))
     for number, line in enumerate(lines):
         assert (line["id"], line["image_id"], line["task"]) == (str(number), f"{number % 4}.png", "s1")
-        assert line["text"] == f"the man number {number} on the left" and line["truth"]["box"] == [5, 5, 20, 25]
+        assert line["text"] == f"the man number {number} on the left" and "region" not in line
+        assert line["truth"]["box"] == [5, 5, 20, 25]
         assert len(line["codes"]) == 48 and len(line["keypoints"]) == 17 and 0 < line["box_score"] <= 1
         assert drawn_parts(line).shape == tuple(line["size"][::-1])
         assert {"iou", "oks", "part_miou"} <= set(line["figures"]) and not line["invalid"]
+
+
+def test_captions_are_asked_by_the_region(tiny_predictor, people, tmp_path):
+    _evaluate(tiny_predictor, people, tmp_path, task="rhrc", java=False)
+    for line in read_lines(tmp_path / "rhrc.jsonl"):
+        assert line["region"] == [5, 5, 20, 25] and "text" not in line and line["caption"]
+        assert line["truth"]["captions"][0] == "a man in red"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.55, 0.999, 1.0])
