@@ -119,6 +119,7 @@ class _Scoring:
         self.job, self.ranks, self.data = job, ranks, data
         self.kind = job.kind or OWN
         self.limit = job.limit or (None if job.data else HELD_OUT_LIMIT)
+        self._told: set[str] = set()
 
     def __call__(self, predictor: RefHCMPredictor, name: str = "") -> list[Evaluation]:
         """The figures of all tasks; `name` tells checkpoints apart."""
@@ -136,9 +137,10 @@ class _Scoring:
         return results
 
     def tell(self, text: str) -> None:
-        """Print, in one of the processes."""
-        if self.ranks.leads:
+        """Print, in one of the processes, and once."""
+        if self.ranks.leads and text not in self._told:
             print(text, flush=True)
+        self._told.add(text)
 
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""

@@ -81,29 +81,21 @@ def evaluate(
     check_tasks(kind, [task_name], protocol)
     check_model(predictor, [task_name])
     ranks = ranks or Ranks()
-    parts, masks = "codes" in predictor.task(task_name).needs or kind == "person", protocol == "uniphd"
-    rows = ReferringDataset(path, kind, parts=parts, masks=masks)
+    parts = "codes" in predictor.task(task_name).needs or kind == "person"
+    rows = ReferringDataset(path, kind, parts=parts, masks=protocol == "uniphd")
     chosen = choose(rows, task_name, limit, protocol)
     asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste)
-    segments = [segment.name for segment in asking.task.segments]
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 
     data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
     model = ranks.first(lambda: fingerprint(predictor)) if out is not None else ""
-    precision = str(predictor.dtype).removeprefix("torch.")
-    done = store.begin(
-        {
-            "model": model, "data": data, "kind": kind, "limit": limit, "beam": beam, "dtype": precision,
-            "published_paste": published_paste, "protocol": protocol,
-        },
-        {
-            "segments": segments, "questions": len(chosen.rows), "left_out": chosen.left_out, "file": str(path),
-            "batch_size": batch_size, "processes": ranks.world, "device": asking.device, "torch": torch.__version__,
-        },
-    )  # fmt: skip
+    settings = {"model": model, "data": data, "kind": kind, "limit": limit, "protocol": protocol, **asking.settings()}
+    about = {"left_out": chosen.left_out, "batch_size": batch_size, "processes": ranks.world, **asking.about()}
+    done = store.begin(settings, about)
     batches = _batches(chosen.rows, batch_size, ranks, done)
     ranks.together(lambda: asking.run(store, done, batches, workers, progress and ranks.leads), (ModelError,))
     lines = store.finish()
+    segments = about["segments"]
     result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), protocol, java))
     result.left_out = chosen.left_out
     return result
@@ -137,9 +129,21 @@ class _Asking:
         published_paste: bool,
     ) -> None:  # fmt: skip
         self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
-        self.task, self.device = predictor.task(task_name), predictor.device.type
+        self.task = predictor.task(task_name)
         self.label_map = predictor.label_map if "codes" in self.task.needs else None
         self.published_paste = published_paste
+
+    def settings(self) -> dict[str, Any]:
+        """What answers depend on beside the model and the rows."""
+        precision = str(self.predictor.dtype).removeprefix("torch.")
+        return {"beam": self.beam, "dtype": precision, "published_paste": self.published_paste}
+
+    def about(self) -> dict[str, Any]:
+        """What is to be known about the answers: what they consist of, for scoring, and where they were made."""
+        return {
+            "segments": [segment.name for segment in self.task.segments], "questions": len(self.chosen),
+            "file": str(self.rows.file.path), "device": self.predictor.device.type, "torch": torch.__version__,
+        }  # fmt: skip
 
     def run(self, store: Store, done: Done, batches: list[list[int]], workers: int, progress: bool) -> None:
         """Ask what is in the batches, and keep what is not done."""

@@ -77,6 +77,20 @@ def test_lines_hold_what_was_asked_and_answered(whole, tiny_predictor):
         assert {"iou", "oks", "part_miou"} <= set(line["figures"]) and not line["invalid"]
 
 
+def test_uniphd_scores_masks_where_part_maps_are_not_known(tiny_predictor, people, tmp_path):
+    for path in people.parent.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = [line.split("\t") for line in (tmp_path / people.name).read_text().splitlines()]
+    (tmp_path / people.name).write_text("".join("\t".join([*r[:6], "", *r[7:]]) + "\n" for r in rows))
+    with pytest.raises(RefHCMError, match="7 do not know parts"):
+        _evaluate(tiny_predictor, tmp_path / people.name)
+    result = _evaluate(tiny_predictor, tmp_path / people.name, tmp_path / "out", protocol="uniphd")
+    assert {"uniphd/ap", "uniphd/mask_ap", "uniphd/mask_oiou", "keypoints/pckh_ears@0.5"} <= set(result.scores)
+    assert score_saved(tmp_path / "out") == [result] and result.samples == QUESTIONS
+    found = _evaluate(tiny_predictor, people, protocol="uniphd", task="rkpt").scores
+    assert "uniphd/ap" in found and "uniphd/mask_ap" not in found
+
+
 def test_captions_are_asked_by_the_region(tiny_predictor, people, tmp_path):
     _evaluate(tiny_predictor, people, tmp_path, task="rhrc", java=False)
     for line in read_lines(tmp_path / "rhrc.jsonl"):
