@@ -49,8 +49,13 @@ class FaultTally:
     def _check(self, path: str) -> None:
         rows, size = self.found[path], self.sizes.get(path, 0)
         if len(rows) > int(self.share * size):
-            named = "\n".join(f"line {line}: {rows[line]}" for line in sorted(rows)[:_NAMED])
-            raise RefHCMError(
-                f"{len(rows):,} of {size:,} rows of {path} cannot be used, more than the {int(self.share * size):,} "
-                f"({self.share:.1%}) that may be set aside; mend or remove them (refhcm validate lists all):\n{named}"
-            )
+            raise too_many(path, size, rows, self.share)
+
+
+def too_many(path: str, size: int, rows: Mapping[int, str], share: float) -> RefHCMError:
+    """The report on rows (line -> what is wrong) of a file of `size` rows, of which only a `share` may be wrong."""
+    named = "\n".join(f"line {line}: {rows[line]}" for line in sorted(rows)[:_NAMED])
+    return RefHCMError(
+        f"{len(rows):,} of {size:,} rows of {path} cannot be used, more than the {int(share * size):,} "
+        f"({share:.1%}) that may be set aside; mend or remove them (refhcm validate lists all):\n{named}"
+    )

@@ -74,10 +74,10 @@ def open_sized(
     return rgb.transpose(turn), size[::-1] if turn in _SIDEWAYS else size
 
 
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+def picture_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
     """(width, height) of the pixels as they are stored, from the header alone; RefHCMError as `open_image`."""
-    with _open_header(path, os.fspath(path)) as picture:
-        _check_size(picture.size, os.fspath(path), MAX_PIXELS)
+    with _open_header(source, name := _name(source)) as picture:
+        _check_size(picture.size, name, MAX_PIXELS)
         return picture.size
 
 

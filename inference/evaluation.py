@@ -1,136 +1,45 @@
-"""Score a model on dataset files: every task by its own metric, and the tokenizer's ceiling beside the part maps."""
+"""Score a model on dataset files: ask one task about every row, keep the answers, and compute the figures from them.
+
+choosing     which rows a task is asked about        answering    a batch of questions answered
+survey       a look at them beforehand               predictions  an answer as a line of JSON
+scoring      lines -> figures                        prediction_files  lines in a folder, and going on there
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import isfinite
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.annotation import PART_NAMES, Annotation
-from ..data.dataset import LAYOUTS, ReferringDataset, SampleDataset
+from ..data.annotation import Annotation
+from ..data.dataset import ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
-from ..data.rows import OWN
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
-from ..metrics.parsing import ParsingMeter
-from ..models.decoding import generate
+from ..metrics.parsing import PUBLISHED_CANVAS, confusion, zoom_nearest
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
-from ..tasks import Reading, Task, known
-from ..tasks.rec import Rec
-from ..tasks.segments import N_CODES
-from ..tasks.task import Scorer
+from ..tasks import Reading
+from .answering import ModelError, Paste, answer_batch, choose_paste
+from .choosing import check_model, check_tasks, choose
 from .parts import part_logits
+from .prediction_files import Done, Folder, Memory, Store
+from .predictions import Line, to_line
 from .predictor import RefHCMPredictor
-
-TASKS = known()
-"""What can be scored."""
-Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
-"""From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
+from .ranks import Ranks
+from .scoring import Evaluation, score
+from .survey import fingerprint, survey
 
 
-@dataclass
-class Evaluation:
-    """Scores of one task on one file."""
-
-    task: str
-    samples: int = 0
-    invalid: int = 0
-    """Answers that are not well-formed; the grammar should leave none."""
-    scores: dict[str, float] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Why rows of the file were not asked about, and how many."""
-
-
-def fitting_tasks(kind: str) -> list[str]:
-    """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
-    return [name for name in TASKS if not _lacking(kind, name)]
-
-
-def check_tasks(kind: str, names: Sequence[str]) -> None:
-    """Raise RefHCMError for an unknown layout or task, and for a task about which the layout does not know enough."""
-    for name in names:
-        if lacking := _lacking(kind, name):
-            raise RefHCMError(
-                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
-                f"ask for {', '.join(fitting_tasks(kind))}, or give a file of another kind."
-            )
-
-
-def _lacking(kind: str, name: str) -> list[str]:
-    if kind not in LAYOUTS:
-        raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
-    if name not in TASKS:
-        raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
-    return [field for field in _needs(name) if field not in LAYOUTS[kind]]
-
-
-def _needs(name: str) -> list[str]:
-    task = TASKS[name]
-    # Codes are scored as the part map that they stand for.
-    wanted = ["parts" if need == "codes" else need for need in task.needs]
-    # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
-    words = ["text"] if task.prompt.startswith(Rec.prompt) else []
-    return words + wanted
-
-
-def task_rows(rows: ReferringDataset, name: str) -> tuple[np.ndarray, dict[str, int]]:
-    """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
-
-    Rows of our own files are asked about when they know what is scored, about exactly one person. Those of published
-    files always are, but for words that are the whole of a question.
-    """
-    needs = _needs(name) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
-    lacking = rows.shortfall(needs) if needs else {}
-    left = np.ones(len(rows), bool)
-    for missing in lacking.values():
-        left &= ~missing
-    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
-
-
-def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
-    """Raise RefHCMError where the model lacks the label-map tokenizer that one of these tasks is scored with."""
-    for name in names:
-        if "codes" in TASKS[name].needs and predictor.label_map is None:
-            raise RefHCMError(
-                f"The model has no label-map tokenizer, so the part maps of task {name} cannot be scored: "
-                "copy label_map.json and label_map.safetensors into its folder, or leave the task out."
-            )
-
-
-def choose_rows(
-    rows: ReferringDataset, limit: int | None, among: Sequence[int] | np.ndarray | None = None
-) -> tuple[list[int], int]:
-    """Which rows (of all, or of those `among` which are given) a limit leaves, and how many pictures they are of.
-
-    The rows are spread evenly over the file; where that passes over a picture although the limit has room for all,
-    its first row takes the place of one of a picture that has several. RefHCMError without rows or below a limit of 1.
-    """
-    if limit is not None and limit < 1:
-        raise RefHCMError(f"A limit of {limit} rows leaves nothing to score: it is 1 or more.")
-    offered = range(len(rows)) if among is None else [int(row) for row in among]
-    if not len(offered):
-        raise RefHCMError(f"{rows.file.path} has no rows{' that know enough' if len(rows) else ''}.")
-    keys = [rows.picture_key(row) for row in offered]
-    count = min(len(keys), limit or len(keys))
-    chosen = {row * len(keys) // count for row in range(count)}
-    taken = Counter(keys[row] for row in chosen)
-    missed = {key: row for row, key in reversed(list(enumerate(keys))) if key not in taken}
-    if len(taken) + len(missed) <= count:
-        for key, row in missed.items():
-            ((fullest, _),) = taken.most_common(1)
-            chosen.remove(max(other for other in chosen if keys[other] == fullest))
-            chosen.add(row)
-            taken.update({fullest: -1, key: 1})
-    return [offered[place] for place in sorted(chosen)], len(taken)
+class Stopped(KeyboardInterrupt):
+    """An evaluation that was asked to stop; the message says how to go on."""
 
 
 def evaluate(
@@ -144,7 +53,12 @@ def evaluate(
     limit: int | None = None,
     workers: int = 0,
     published_paste: bool = False,
+    protocol: str = "own",
+    java: bool = True,
+    thorough: bool = False,
     progress: bool = True,
+    out: str | Path | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Ask one task about every row of a dataset file and score the answers at the pictures' own resolution.
 
@@ -152,105 +66,204 @@ def evaluate(
         path: A TSV in the layout `kind` (see `data.dataset.LAYOUTS`).
         task_name: One of `fitting_tasks(kind)`.
         limit: Take only so many rows (see `choose_rows`).
+        workers: Processes that read pictures ahead; 0: this one reads them.
         published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
             outlines, as the published evaluation does, to compare with its figures.
+        protocol: One of `PROTOCOLS`.
+        java: Compute METEOR and SPICE of captions where there is a Java.
+        thorough: Decode all pictures before the first question (see `survey`).
+        out: Folder for the answers, one file per task; what is there of the same evaluation is not asked again.
+        ranks: The processes that share the work; each calls this, and each gets the result.
 
     Rows that do not know enough are left out, and counted in the result. Raises RefHCMError where the layout does not
-    know enough for the task, and for a row that cannot be used.
+    know enough for the task, and for rows that cannot be used; `Stopped` when it is interrupted.
     """
-    check_tasks(kind, [task_name])
-    task = predictor.task(task_name)
+    check_tasks(kind, [task_name], protocol)
     check_model(predictor, [task_name])
-    label_map = predictor.label_map if "codes" in task.needs else None
-    paste: Paste = _paste_published if published_paste else paste_logits
-    rows = ReferringDataset(path, kind, parts=label_map is not None or kind == "person", scoring=True)
-    asked, left_out = task_rows(rows, task_name)
-    chosen, _ = choose_rows(rows, limit, asked)
-    scorer, ceiling, result = task.scorer(), ParsingMeter(), Evaluation(task_name, left_out=left_out)
-    tally = FaultTally({str(rows.file.path): len(rows)}, share=0.0)
-    for batch in tqdm(
-        _batches(rows, task, predictor, batch_size, chosen, workers), desc=task_name, disable=not progress
-    ):
-        tally.add(batch.get("faults", ()))
-        readings = _answer(predictor, task, batch, beam)
-        if label_map is not None:
-            _fill_parts(label_map, readings, batch["annotations"], paste)
-            for annotation in batch["annotations"]:
-                ceiling.add(round_trip(label_map, annotation, paste), annotation.parts)
-        _add(scorer, result, readings, batch["annotations"])
-    result.scores = scorer.result()
-    if label_map is not None:
-        result.scores["parsing/oracle_miou"] = ceiling.result().get("miou", float("nan"))
+    ranks = ranks or Ranks()
+    parts = "codes" in predictor.task(task_name).needs or kind == "person"
+    rows = ReferringDataset(path, kind, parts=parts, masks=protocol == "uniphd")
+    chosen = choose(rows, task_name, limit, protocol)
+    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste)
+    store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
+
+    data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
+    model = ranks.first(lambda: fingerprint(predictor)) if out is not None else ""
+    settings = {"model": model, "data": data, "kind": kind, "limit": limit, "protocol": protocol, **asking.settings()}
+    about = {"left_out": chosen.left_out, "batch_size": batch_size, "processes": ranks.world, **asking.about()}
+    done = store.begin(settings, about)
+    batches = _batches(chosen.rows, batch_size, ranks, done)
+    ranks.together(lambda: asking.run(store, done, batches, workers, progress and ranks.leads), (ModelError,))
+    lines = store.finish()
+    segments = about["segments"]
+    result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), protocol, java))
+    result.left_out = chosen.left_out
     return result
 
 
-def _batches(
-    rows: ReferringDataset, task: Task, predictor: RefHCMPredictor, batch_size: int, chosen: list[int], workers: int
-) -> DataLoader[Batch]:
-    config = predictor.model.config
-    data = SampleDataset(
-        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, set_aside=True, targets=False,
-        chosen=chosen,
-    )  # fmt: skip
-    return DataLoader(data, batch_size, collate_fn=collate, num_workers=workers)
+def _batches(rows: Sequence[int], size: int, ranks: Ranks, done: Mapping[int, object]) -> list[list[int]]:
+    """Places in `rows` that this process asks about, a batch each.
+
+    Which questions share a batch depends on the batch size alone, and neither on the number of processes nor on where
+    an earlier evaluation was cut off: the last bits of an answer may depend on its batch.
+    """
+    places = [list(range(start, min(start + size, len(rows)))) for start in range(0, len(rows), size)]
+    left = [batch for batch in places if any(rows[place] not in done for place in batch)]
+    return left[ranks.rank :: ranks.world]
+
+
+def _complete(lines: list[Line], rows: Sequence[int], out: str | Path | None) -> list[Line]:
+    if [line["row"] for line in lines] != list(rows):
+        raise RefHCMError(
+            f"{out} holds answers to {len(lines):,} questions where {len(rows):,} were asked: with several machines it "
+            "must be one folder that all of them share."
+        )
+    return lines
+
+
+class _Asking:
+    """The part of an evaluation that needs the model: questions in, lines out."""
+
+    def __init__(
+        self, predictor: RefHCMPredictor, rows: ReferringDataset, task_name: str, chosen: list[int], beam: int,
+        published_paste: bool,
+    ) -> None:  # fmt: skip
+        self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
+        self.task = predictor.task(task_name)
+        self.label_map = predictor.label_map if "codes" in self.task.needs else None
+        self.published_paste = published_paste
+
+    def settings(self) -> dict[str, Any]:
+        """What answers depend on beside the model and the rows."""
+        precision = str(self.predictor.dtype).removeprefix("torch.")
+        return {"beam": self.beam, "dtype": precision, "published_paste": self.published_paste}
+
+    def about(self) -> dict[str, Any]:
+        """What is to be known about the answers: what they consist of, for scoring, and where they were made."""
+        return {
+            "segments": [segment.name for segment in self.task.segments], "questions": len(self.chosen),
+            "file": str(self.rows.file.path), "device": self.predictor.device.type, "torch": torch.__version__,
+        }  # fmt: skip
+
+    def run(self, store: Store, done: Done, batches: list[list[int]], workers: int, progress: bool) -> None:
+        """Ask what is in the batches, and keep what is not done."""
+        tally = FaultTally({str(self.rows.file.path): len(self.rows)}, share=0.0)
+        running, answered = _Running(done.values()), len(done)
+        left = sum(self.chosen[place] not in done for places in batches for place in places)
+        bar = tqdm(
+            desc=self.task.name, total=answered + left, initial=answered, unit=" questions", disable=not progress,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )  # fmt: skip
+        try:
+            with bar:
+                for places, batch in zip(batches, self._load(batches, workers), strict=True):
+                    tally.add(batch.get("faults", ()))
+                    lines = [line for line in self._answer(places, batch) if line["row"] not in done]
+                    store.add(lines)
+                    answered += len(lines)
+                    running.add(line["figures"] for line in lines)
+                    bar.set_postfix_str(running.text(), refresh=False)
+                    bar.update(len(lines))
+        except KeyboardInterrupt as error:
+            raise Stopped(_stopped(store, self.task.name, answered, len(self.chosen))) from error
+
+    def _load(self, batches: list[list[int]], workers: int) -> DataLoader[Batch]:
+        config = self.predictor.model.config
+        data = SampleDataset(
+            self.rows, [self.task], config.image_size, mean=config.image_mean, std=config.image_std, set_aside=True,
+            targets=False, chosen=self.chosen,
+        )  # fmt: skip
+        return DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+
+    def _answer(self, places: list[int], batch: Batch) -> Iterator[Line]:
+        readings = answer_batch(
+            self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map,
+            published_paste=self.published_paste,
+        )  # fmt: skip
+        truth: list[Annotation] = batch["annotations"]
+        pixels: list[dict[str, np.ndarray]] = [{} for _ in truth]
+        if self.label_map is not None:
+            scored = [number for number, annotation in enumerate(truth) if annotation.parts is not None]
+            published = _published_pixels(self.label_map, [readings[n] for n in scored], [truth[n] for n in scored])
+            paste = choose_paste(self.published_paste)
+            ceiling = _ceiling_pixels(self.label_map, [truth[number] for number in scored], paste)
+            for number, counted, best in zip(scored, published, ceiling, strict=True):
+                pixels[number] = {"published_pixels": counted, "ceiling_pixels": best}
+        for place, question, reading, annotation, counts in zip(
+            places, batch["questions"], readings, truth, pixels, strict=True
+        ):
+            names = {**self._names(self.chosen[place]), "task": self.task.name}
+            yield to_line(names, self.task.asked(question), reading, annotation, counts)
+
+    def _names(self, row: int) -> dict[str, Any]:
+        wanted = [name for name in ("id", "image_id") if name in self.rows.file.columns]
+        return {"row": row, **self.rows.file.head(row, wanted)}
+
+
+class _Running:
+    """Means of the rows' own figures, for the progress bar."""
+
+    def __init__(self, figures: Any) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+        self.add(figures)
+
+    def add(self, figures: Any) -> None:
+        """The figures of further rows."""
+        for entry in figures:
+            for name, value in entry.items():
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = total + value, count + 1
+
+    def text(self) -> str:
+        """Each mean with three digits."""
+        return ", ".join(f"{name} {total / count:.3f}" for name, (total, count) in self._sums.items())
+
+
+def _stopped(store: Store, task: str, answered: int, asked: int) -> str:
+    if isinstance(store, Folder):
+        kept = f"answers are in {store.folder}; the same command goes on from there."
+        return f"stopped: {answered:,} of {asked:,} {task} {kept}" if store.ranks.world == 1 else f"stopped: {kept}"
+    return f"stopped after {answered:,} of {asked:,} {task} answers, which are lost: --out FOLDER would have kept them."
 
 
 @torch.inference_mode()
-def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> list[Reading]:
-    device, model = predictor.device, predictor.model
-    inputs = {k: v.to(device) for k, v in batch["net_input"].items() if k not in ("prev_output_tokens", "blocks")}
-    features = model.image_features(inputs["patch_images"].to(predictor.dtype))
-    memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
-    found = generate(model, memory, task.grammar(), beam)
-    return [task.read(best[0], q.size) for best, q in zip(found, batch["questions"], strict=True)]
-
-
-@torch.inference_mode()
-def _fill_parts(
-    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation], paste: Paste
-) -> None:
-    maps = part_logits(label_map, readings, likeliest=paste is _paste_published)
-    for reading, logits, annotation in zip(readings, maps, truth, strict=True):
+def _published_pixels(
+    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation]
+) -> list[np.ndarray]:
+    """Pixels by true and answered class as the published evaluation counts them, whatever paste was asked for: the
+    likeliest codes, put into the answered box on a square of `PUBLISHED_CANVAS` pixels."""
+    if not readings:
+        return []
+    labels = part_logits(label_map, readings, likeliest=True).argmax(1).cpu().numpy()
+    square = (PUBLISHED_CANVAS, PUBLISHED_CANVAS)
+    counts = []
+    for crop, reading, annotation in zip(labels, readings, truth, strict=True):
+        assert reading.box is not None and annotation.parts is not None
         width, height = annotation.size
-        assert reading.box is not None
-        reading.parts = paste(logits, reading.box, (height, width))
+        scale = (square[1] / width, square[0] / height) * 2
+        box = [side * factor for side, factor in zip(reading.box, scale, strict=True)]
+        counts.append(confusion(paste_labels(crop, box, square), zoom_nearest(annotation.parts, square)))
+    return counts
 
 
-def _paste_published(logits: torch.Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    return paste_labels(logits.argmax(0).cpu().numpy(), box, size)
+def _ceiling_pixels(label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste) -> list[np.ndarray]:
+    """Pixels by true class and class after the tokenizer."""
+    maps = round_trips(label_map, truth, paste)
+    return [confusion(best, one.parts) for best, one in zip(maps, truth, strict=True) if one.parts is not None]
 
 
 @torch.inference_mode()
-def round_trip(label_map: LabelMapTokenizer, annotation: Annotation, paste: Paste = paste_logits) -> np.ndarray:
-    """The true part map after encoding and decoding, in its true box: the best that any answer could score."""
-    assert annotation.parts is not None and annotation.box is not None
-    config = label_map.config
-    crop = crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width))
+def round_trips(
+    label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste = paste_logits
+) -> list[np.ndarray]:
+    """True part maps after encoding and decoding, in their true boxes: the best that any answer could score."""
+    if not truth:
+        return []
+    config, crops = label_map.config, []
+    for annotation in truth:
+        assert annotation.parts is not None and annotation.box is not None
+        crops.append(crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width)))
     device = next(label_map.parameters()).device
-    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(crop)[None].to(device)))[0]
-    return paste(logits, annotation.box, annotation.parts.shape)
-
-
-def _add(scorer: Scorer, result: Evaluation, readings: Sequence[Reading], truth: Sequence[Annotation]) -> None:
-    for reading, annotation in zip(readings, truth, strict=True):
-        scorer.add(reading, annotation)
-        result.samples += 1
-        result.invalid += any(_faults(reading, annotation.size))
-
-
-def _faults(reading: Reading, size: tuple[int, int]) -> Iterator[bool]:
-    """What would make an answer unusable, looked for in what was read rather than trusted to the grammar."""
-    width, height = size
-    if reading.box is not None:
-        x1, y1, x2, y2 = reading.box
-        yield not all(map(isfinite, reading.box)) or not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height)
-    if reading.keypoints is not None:
-        places = reading.keypoints[:, :2]
-        yield not np.isfinite(reading.keypoints).all()
-        yield bool((places < 0).any() or (places > np.array([width, height], np.float32) + 1e-3).any())
-    if reading.codes is not None:
-        yield len(reading.codes) != N_CODES
-    if reading.parts is not None:
-        yield reading.parts.shape != (height, width) or int(reading.parts.max()) >= len(PART_NAMES)
-    if reading.caption is not None:
-        yield not reading.caption
+    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(np.stack(crops)).to(device)))
+    boxes = ((annotation.box, annotation.size) for annotation in truth)
+    return [paste(crop, box, size[::-1]) for crop, (box, size) in zip(logits, boxes, strict=True) if box is not None]

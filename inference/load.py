@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from ..data.annotation import CODE_GRID, PART_NAMES
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
-from ..models.checkpoint import DTYPES, load_folder
+from ..models.checkpoint import DTYPES, fill, load_folder, norm_entries
+from ..models.export import read_run
 from ..models.label_map_files import CONFIG_NAME, load_label_map
+from ..models.refhcm import TIED, RefHCM
 from .predictor import RefHCMPredictor
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -37,16 +40,54 @@ def load(
     folder = find_folder(name_or_path)
     where, number = choose_device(device), choose_dtype(dtype)
     model, config = load_folder(folder, where, number)
+    described = folder if (folder / CONFIG_NAME).is_file() else None
+    return _predictor(model, config, folder, folder, described)
+
+
+def load_run(
+    checkpoint: str | Path,
+    vocabulary: str | Path,
+    label_map: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    averaged: bool = True,
+) -> tuple[RefHCMPredictor, int]:
+    """Load a training run's checkpoint as it is, without a model folder; gives the number of its updates too.
+
+    `vocabulary` and `label_map` are the folders that the run took its tokenizers from; the rest is as for `load` and
+    `models.export.read_run`. The weights are those that were trained; an exported folder rounds them to float16.
+    """
+    where, number = choose_device(device), choose_dtype(dtype)
+    run = read_run(checkpoint, averaged)
+    norms = norm_entries(run.model)
+    state = {
+        name: value.to(number) if value.is_floating_point() and name not in norms else value
+        for name, value in run.model.state_dict().items()
+        if name not in TIED
+    }
+    fill(run.model, state)
+    if label_map is not None and not (Path(label_map) / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"{Path(label_map) / CONFIG_NAME} is missing: name a label-map tokenizer's folder.")
+    places = (Path(checkpoint), Path(vocabulary), None if label_map is None else Path(label_map))
+    return _predictor(run.model.to(where), run.sections, *places), run.updates
+
+
+def _predictor(
+    model: RefHCM, config: Mapping[str, Any], folder: Path, text: Path, label_maps: Path | None
+) -> RefHCMPredictor:
+    """Network and configuration (said to be of `folder`), with the tokenizers whose files lie in `text` and
+    `label_maps`."""
+    where = model.encoder.embed_tokens.weight.device
     section = config.get("vocabulary")
     if not isinstance(section, dict):
         raise RefHCMError(f"{folder / 'config.json'} has no section 'vocabulary': save the model again.")
-    vocabulary = load_vocabulary(section, folder)
+    vocabulary = load_vocabulary(section, text)
     if vocabulary.size != model.config.vocab_size:
         raise RefHCMError(
             f"{folder}: the vocabulary has {vocabulary.size} tokens, the model {model.config.vocab_size}; "
             "the files are of different models."
         )
-    label_map = load_label_map(folder).to(where) if (folder / CONFIG_NAME).is_file() else None
+    label_map = load_label_map(label_maps).to(where) if label_maps is not None else None
     if label_map is not None and (label_map.config.grid, label_map.config.classes) != (CODE_GRID, len(PART_NAMES)):
         raise RefHCMError(
             f"{folder}: the label-map tokenizer writes {label_map.config.classes} classes in a grid of "
@@ -116,7 +157,7 @@ def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return chosen
 
 
-def _threshold(config: dict[str, Any], folder: Path) -> float:
+def _threshold(config: Mapping[str, Any], folder: Path) -> float:
     """The score below which nobody counts as fitting, as measured for this model; 0 when it says nothing."""
     value = config.get("present_threshold", 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

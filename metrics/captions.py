@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import RefHCMError
 from .caption_tools import bleu_and_rouge as bleu_and_rouge
 from .caption_tools import import_scorers, java_metrics, meteor, ptb_tokenize, spice
 
@@ -215,7 +216,7 @@ class CaptionMeter:
         Args:
             frequencies: A fixed table for CIDEr-D and CIDEr.
             extended: Also BLEU and ROUGE-L (MissingExtraError without the extra `captions`).
-            java: Also METEOR and SPICE, where Java can run them (`java_metrics` says why not).
+            java: Also METEOR and SPICE, where Java can run them; `gaps` says why not.
             ptb: Take coco-caption's Java tokeniser instead of ours (RefHCMError where it cannot run).
             published: The table of the published variant; None makes one of the references.
         """
@@ -228,6 +229,8 @@ class CaptionMeter:
         self._java = java
         self._ptb = ptb
         self._published = published
+        self.gaps: dict[str, str] = {}
+        """What was asked for and could not be computed by the last `result`, and why."""
         self._hypotheses: list[str] = []
         self._references: list[list[str]] = []
 
@@ -261,10 +264,13 @@ class CaptionMeter:
         if self._extended:
             values.update(bleu_and_rouge(hypotheses, references))
         if self._java:
-            reasons = java_metrics()
+            self.gaps = {name: why for name, why in java_metrics().items() if why and name != "ptb"}
             for name, scorer in (("meteor", meteor), ("spice", spice)):
-                if not reasons[name]:
-                    values[name] = scorer(hypotheses, references)[0]
+                try:
+                    if name not in self.gaps:
+                        values[name] = scorer(hypotheses, references)[0]
+                except RefHCMError as error:  # too little memory, for one
+                    self.gaps[name] = str(error)
         return {**values, "samples": float(count)}
 
     def _tokenised(self) -> tuple[list[str], list[list[str]]]:

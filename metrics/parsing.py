@@ -122,7 +122,12 @@ class ParsingMeter:
                     )
                 predicted = zoom_nearest(predicted, square)
             truth = zoom_nearest(truth, square)
-        matrix = confusion(np.zeros_like(truth) if predicted is None else predicted, truth, self.classes)
+        self.add_counts(confusion(np.zeros_like(truth) if predicted is None else predicted, truth, self.classes))
+
+    def add_counts(self, matrix: np.ndarray) -> None:
+        """One map that has been compared already, at the size at which it is to be: what `confusion` gave."""
+        if matrix.shape != self.matrix.shape:
+            raise ValueError(f"pixels were counted for {len(matrix)} classes, not for {self.classes}")
         self.matrix += matrix
         self._person_iou.append(mean_iou(matrix))
 

@@ -64,7 +64,7 @@ def save_folder(
     folder = Path(folder)
     config = {"format": FORMAT, "model": model.config.to_dict(), **(sections or {})}
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    norms = _norm_entries(model)
+    norms = norm_entries(model)
     tensors = {}
     for name, value in model.state_dict().items():
         if name in TIED or name.endswith("num_batches_tracked"):
@@ -102,7 +102,7 @@ def load_folder(
             )
     config = _read_config(folder / CONFIG_NAME)
     model = skeleton(ModelConfig.from_dict(config["model"]))
-    norms = _norm_entries(model)
+    norms = norm_entries(model)
     path = folder / WEIGHTS_NAME
     try:
         with safe_open(path, framework="pt", device=str(torch.device(device))) as file:
@@ -174,7 +174,8 @@ def fill(model: RefHCM, state: Mapping[str, Tensor]) -> None:
     model.tie()
 
 
-def _norm_entries(model: nn.Module) -> set[str]:
+def norm_entries(model: nn.Module) -> set[str]:
+    """Names of the batch norms' entries, which stay float32 whatever the model is stored or computed in."""
     return {
         f"{name}.{entry}"
         for name, module in model.named_modules()

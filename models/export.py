@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,29 @@ from .checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from .config import ModelConfig
 from .label_map_files import CONFIG_NAME, WEIGHTS_NAME
 from .published import averaged_weights, unpickle
+from .refhcm import RefHCM
 
 _KIND = "checkpoint of RefHCM's train.py"
 _CURE = "name one of your runs, or convert a published file with `refhcm convert-checkpoint`"
 
 
-def export(
-    checkpoint: str | Path,
-    folder: str | Path,
-    vocabulary: str | Path,
-    label_map: str | Path | None = None,
-    dtype: torch.dtype = torch.float16,
-    averaged: bool = True,
-) -> int:
-    """Write the network of a fairseq checkpoint of ours as a model folder; gives the number of updates it had.
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint of a run holds of the model."""
 
-    `vocabulary` is the folder that the run took its tokenizer from, `label_map` the folder of the label-map tokenizer:
-    their files are copied. `averaged` prefers the averaged weights (`--store-ema`) where there are some. Nothing in the
-    checkpoint is executed. RefHCMError when it is not one of ours, FileNotFoundError when a file is missing.
+    model: RefHCM
+    """float32, on the CPU, in evaluation mode."""
+    sections: dict[str, Any]
+    """What `config.json` says beside the network's sizes."""
+    updates: int
+    """How many it was trained for."""
+
+
+def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
+    """Read the network of a fairseq checkpoint of ours; nothing in it is executed.
+
+    `averaged` prefers the averaged weights (`--store-ema`) where there are some. RefHCMError when it is not one of
+    ours, FileNotFoundError when it is missing.
     """
     content = unpickle(Path(checkpoint), (), _KIND, _CURE)
     try:
@@ -53,16 +59,31 @@ def export(
     model = skeleton(ModelConfig.from_dict(sizes))
     compare_shapes(model, shapes, str(checkpoint))
     fill(model, {name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+    return Trained(model.eval(), {"vocabulary": section, "region_prompts": region_prompts}, updates)
 
-    files = [Path(vocabulary) / name for name in _tokenizer_files(section, Path(vocabulary))]
+
+def export(
+    checkpoint: str | Path,
+    folder: str | Path,
+    vocabulary: str | Path,
+    label_map: str | Path | None = None,
+    dtype: torch.dtype = torch.float16,
+    averaged: bool = True,
+) -> int:
+    """Write the network of a fairseq checkpoint of ours as a model folder; gives the number of updates it had.
+
+    `vocabulary` is the folder that the run took its tokenizer from, `label_map` the folder of the label-map tokenizer:
+    their files are copied. `averaged` and errors: as `read_run`; FileNotFoundError when a file is missing.
+    """
+    run = read_run(checkpoint, averaged)
+    files = [Path(vocabulary) / name for name in _tokenizer_files(run.sections["vocabulary"], Path(vocabulary))]
     if label_map is not None:
         files += [Path(label_map) / name for name in (CONFIG_NAME, WEIGHTS_NAME)]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing: the model folder needs a copy of it.")
-    sections = {"vocabulary": section, "region_prompts": region_prompts}
-    save_folder(writable_folder(folder), model, sections, dtype, files)
-    return updates
+    save_folder(writable_folder(folder), run.model, run.sections, dtype, files)
+    return run.updates
 
 
 def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:

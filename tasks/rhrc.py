@@ -23,6 +23,6 @@ class RHrc(Task):
         segment = CaptionSegment(vocabulary, max_target_words, max_tokens)
         super().__init__(vocabulary, [segment], max_words, clamp)
 
-    def instruction(self, question: Question) -> list[int]:
-        """The region is what is asked about, even where words are known too."""
-        return super().instruction(replace(question, text=None) if question.region is not None else question)
+    def asked(self, question: Question) -> Question:
+        """The region, even where words are known too."""
+        return question if question.region is None else replace(question, text=None)

@@ -25,10 +25,23 @@ if TYPE_CHECKING:
 N_CODES = CODE_GRID[0] * CODE_GRID[1]
 
 
-class Segment(Protocol):
-    """One stretch of an answer. `name` leads the names of its metrics."""
+class Scored(Protocol):
+    """How a stretch of answers is scored; this takes no vocabulary, so a class of `SEGMENTS` will do as well."""
 
     name: str
+    """Leads the names of its metrics."""
+
+    def meter(self) -> Any:
+        """A running score, empty: it has `merge` and `result`."""
+        ...
+
+    def score(self, meter: Any, reading: Reading, annotation: Annotation) -> None:
+        """Add one answer to such a score."""
+        ...
+
+
+class Segment(Scored, Protocol):
+    """One stretch of an answer."""
 
     def extend(self, target: Target, annotation: Annotation) -> None:
         """Append this stretch of the right answer to a training sequence."""
@@ -42,19 +55,24 @@ class Segment(Protocol):
         """Read the stretch that begins at token `position` into `reading`; give the position behind it."""
         ...
 
-    def meter(self) -> Any:
-        """A running score, empty: it has `merge` and `result`."""
-        ...
-
-    def score(self, meter: Any, reading: Reading, annotation: Annotation) -> None:
-        """Add one answer to such a score."""
-        ...
-
 
 def append(target: Target, tokens: list[int]) -> None:
     """Tokens that are predicted one after the other: each is wanted where its predecessor is fed."""
     target.outputs.extend(tokens)
     target.inputs.extend(tokens)
+
+
+def segment_area(annotation: Annotation) -> float | None:
+    """Square pixels that a person covers, for OKS: as stated, or else counted in the part map; None: not known."""
+    if annotation.area is None and annotation.parts is not None:
+        return float((annotation.parts > 0).sum())
+    return annotation.area
+
+
+def keypoints_score(reading: Reading) -> float:
+    """How sure an answer is of its pose, by which AP ranks: of the box, times the mean over all 17 keypoints."""
+    found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
+    return (reading.box_score or 0.0) * found / len(KEYPOINT_NAMES)
 
 
 class BoxSegment:
@@ -84,13 +102,16 @@ class BoxSegment:
         reading.box_score = hypothesis.confidence(position, position + 4)
         return position + 4
 
-    def meter(self) -> BoxMeter:
+    @staticmethod
+    def meter() -> BoxMeter:
         return BoxMeter()
 
-    def score(self, meter: BoxMeter, reading: Reading, annotation: Annotation) -> None:
+    @staticmethod
+    def score(meter: BoxMeter, reading: Reading, annotation: Annotation) -> None:
         if annotation.box is None:
             raise ValueError("Scoring boxes needs the true box.")
-        meter.add(reading.box, annotation.box)
+        score = 0.0 if reading.box is None else reading.box_score
+        meter.add(reading.box, annotation.box, score, segment_area(annotation))
 
 
 class KeypointsSegment:
@@ -126,18 +147,16 @@ class KeypointsSegment:
         reading.keypoints = points
         return position
 
-    def meter(self) -> KeypointMeter:
+    @staticmethod
+    def meter() -> KeypointMeter:
         return KeypointMeter()
 
-    def score(self, meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
+    @staticmethod
+    def score(meter: KeypointMeter, reading: Reading, annotation: Annotation) -> None:
         if annotation.keypoints is None or annotation.box is None:
             raise ValueError("Scoring keypoints needs the true keypoints and the true box.")
-        area = annotation.area
-        if area is None and annotation.parts is not None:
-            area = float((annotation.parts > 0).sum())
-        found = 0.0 if reading.keypoints is None else float(reading.keypoints[:, 2].sum())
-        score = (reading.box_score or 0.0) * found / len(self.names)
-        meter.add(reading.keypoints, annotation.keypoints, annotation.box, area, score)
+        sure = keypoints_score(reading)
+        meter.add(reading.keypoints, annotation.keypoints, annotation.box, segment_area(annotation), sure)
 
 
 class PartsSegment:
@@ -187,10 +206,15 @@ class PartsSegment:
         reading.code_spread = hypothesis.spread if self.block else None
         return position + N_CODES
 
-    def meter(self) -> ParsingMeter:
+    @staticmethod
+    def meter() -> ParsingMeter:
         return ParsingMeter()
 
-    def score(self, meter: ParsingMeter, reading: Reading, annotation: Annotation) -> None:
+    @staticmethod
+    def score(meter: ParsingMeter, reading: Reading, annotation: Annotation) -> None:
+        if reading.part_counts is not None:
+            meter.add_counts(reading.part_counts)
+            return
         if annotation.parts is None:
             raise ValueError("Scoring part maps needs the true part map.")
         meter.add(reading.parts, annotation.parts)
@@ -221,8 +245,14 @@ class CaptionSegment:
         reading.caption = self.vocabulary.decode_text(words).strip()
         return position + len(words)
 
-    def meter(self) -> CaptionMeter:
+    @staticmethod
+    def meter() -> CaptionMeter:
         return CaptionMeter()
 
-    def score(self, meter: CaptionMeter, reading: Reading, annotation: Annotation) -> None:
+    @staticmethod
+    def score(meter: CaptionMeter, reading: Reading, annotation: Annotation) -> None:
         meter.add(reading.caption, annotation.captions)
+
+
+SEGMENTS: dict[str, Scored] = {kind.name: kind for kind in (BoxSegment, KeypointsSegment, PartsSegment, CaptionSegment)}
+"""The stretches by name, to score answers that were read back earlier."""

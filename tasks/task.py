@@ -12,8 +12,8 @@ its metric, and nothing else. The life of a question:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..models.decoding import Hypothesis
-    from .segments import Segment
+    from .segments import Scored, Segment
 
 
 @dataclass
@@ -44,7 +44,13 @@ class Reading:
     """Where they come from a block: float32 (48, codes), how likely each code is at each place."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
+    part_counts: np.ndarray | None = None
+    """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     caption: str | None = None
+    people: tuple[Reading, ...] | None = None
+    """Everyone that is meant, where a task answers about any number of people (none of today does)."""
+    tokens: tuple[int, ...] = ()
+    """The answer as it was decoded."""
     score: float = 0.0
     """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
 
@@ -69,8 +75,12 @@ class Task:
         self.clamp = clamp
 
     def instruction(self, question: Question) -> list[int]:
-        """Source tokens of a question, without `<s>` and `</s>`. Words win over a region when both are there."""
-        return encode_instruction(self.vocabulary, self.prompt, question, self.max_words, self.clamp)
+        """Source tokens of a question (see `asked`), without `<s>` and `</s>`."""
+        return encode_instruction(self.vocabulary, self.prompt, self.asked(question), self.max_words, self.clamp)
+
+    def asked(self, question: Question) -> Question:
+        """What the instruction says of a question: its words where there are some, or else its region."""
+        return question if question.text is None else replace(question, region=None)
 
     def target(self, annotation: Annotation) -> Target:
         """The training sequence of a right answer; ValueError when the annotation lacks what the task needs."""
@@ -86,7 +96,7 @@ class Task:
 
     def read(self, hypothesis: Hypothesis, size: tuple[int, int]) -> Reading:
         """Turn decoded tokens into places in a picture of `size` (width, height)."""
-        reading = Reading(score=hypothesis.confidence())
+        reading = Reading(score=hypothesis.confidence(), tokens=tuple(hypothesis.tokens))
         position = 0
         for segment in self.segments:
             position = segment.read(hypothesis, position, size, reading)
@@ -100,7 +110,7 @@ class Task:
 class Scorer:
     """Collects answers of one task and sums up each segment's metric."""
 
-    def __init__(self, segments: list[Segment]) -> None:
+    def __init__(self, segments: Sequence[Scored]) -> None:
         self._meters = [(segment, segment.meter()) for segment in segments]
 
     def add(self, reading: Reading, annotation: Annotation) -> None:

@@ -1,5 +1,8 @@
 """A complete model with random weights, small enough to be made in a second, for tests of everything above it."""
 
+import importlib.util
+from pathlib import Path
+
 import hypothesis
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from refhcm.models.config import ModelConfig
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_files import save_label_map
 from refhcm.models.refhcm import RefHCM
+
+ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, most of all on a busy machine
 
@@ -94,3 +99,13 @@ def photo():
     """A 90 x 60 picture of random pixels."""
     pixels = np.random.default_rng(5).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """evaluate.py as a module."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    spec = importlib.util.spec_from_file_location("evaluate_script", ROOT / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

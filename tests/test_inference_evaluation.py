@@ -1,30 +1,22 @@
 """Scoring refuses what it cannot score before it begins, and looks at every picture that the limit has room for."""
 
-import importlib.util
-from pathlib import Path
+import json
+import os
+import re
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import refhcm
 from refhcm.data.dataset import ReferringDataset
 from refhcm.data.masks import encode_mask
 from refhcm.data.person_file import Person, PersonRow, PersonWriter
+from refhcm.data.scenes import held_out
 from refhcm.errors import RefHCMError
-from refhcm.inference.evaluation import check_model, check_tasks, choose_rows, evaluate, fitting_tasks
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def command(monkeypatch):
-    """evaluate.py as a module."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    spec = importlib.util.spec_from_file_location("evaluate_script", ROOT / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from refhcm.inference import evaluate_job, evaluation
+from refhcm.inference.choosing import check_model, check_tasks, choose_rows, fitting_tasks
+from refhcm.inference.evaluation import evaluate
 
 
 @pytest.fixture
@@ -82,28 +74,66 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--tasks", "rec", "reck"], "Unknown task 'reck'"),
     (["--kind", "reck"], "Unknown kind"),
     (["--kind", "rkpt"], "kind person"),
-    (["--limit", "-5"], "--limit is -5"),
-    (["--limit", "0"], "--limit is 0"),
-    (["--scenes", "0"], "--scenes is 0"),
-    (["--batch-size", "0"], "--batch-size is 0"),
+    (["--protocol", "uniped"], "Unknown protocol 'uniped'"),
+    (["--limit", "-5"], "--limit must be at least 1, not -5"),
+    (["--limit", "0"], "--limit must be"),
+    (["--scenes", "0"], "--scenes must be"),
+    (["--batch-size", "0"], "--batch-size must be"),
+    (["--workers", "-1"], "--workers must be"),
     (["--json", "/nowhere/x"], "--json /nowhere/x"),
     (["--data", "/nowhere/x.tsv"], "no dataset file"),
+    (["--checkpoint", "/nowhere/*.pt"], "No checkpoint is named by '/nowhere/*.pt'"),
+    (["--best-by", "acc@0.5"], "belong to --checkpoint"),
+    (["--score", "x", "--data", "y"], "leave --checkpoint, --data and --out out"),
+    (["--score", "/nowhere"], "no saved answers in /nowhere"),
+    (["--out", __file__], "is a file: name a folder"),
 ])  # fmt: skip
 def test_the_command_refuses_before_it_makes_or_loads_anything(command, monkeypatch, capsys, arguments, sentence):
-    monkeypatch.setattr(command, "run", lambda given: pytest.fail("began"))
+    for name in ("load", "compare", "held_out"):
+        monkeypatch.setattr(evaluate_job, name, lambda *_, **__: pytest.fail("began"))
     assert command.main(arguments) == 1
     out, err = capsys.readouterr()
     assert err.startswith("evaluate: ") and sentence in err and err.count("\n") == 1 and out == ""
 
 
-def test_the_command_scores_what_the_file_can_serve(command, monkeypatch, capsys, tiny_predictor, rows, tmp_path):
-    monkeypatch.setattr(refhcm, "load", lambda name, device: tiny_predictor)
+@pytest.fixture
+def tiny(monkeypatch, tiny_predictor):
+    """The command scores this model, whichever is named."""
+    monkeypatch.setattr(evaluate_job, "load", lambda name, device, dtype: tiny_predictor)
+
+
+def test_the_command_scores_what_the_file_can_serve(command, capsys, tiny, rows, tmp_path):
     figures = tmp_path / "figures.json"
-    options = ["--data", str(rows.file.path), "--kind", "rec", "--limit", "10", "--json", str(figures)]
+    options = ["--data", str(rows.file.path), "--limit", "10", "--json", str(figures)]
     assert command.main(options) == 0
     out = capsys.readouterr().out
     assert out.startswith("10 questions about 8 pictures per task\n") and "\nrec: 10 questions" in out
-    assert '"task": "rec"' in figures.read_text()
+    (found,) = json.loads(figures.read_text())
+    assert found["task"] == "rec" and found["samples"] == 10 and "box/acc@0.9" in found["scores"]
+    assert command.main([*options, "--markdown"]) == 0
+    assert re.search(r"\n\| metric +\| +value \|\n\|-+\|-+:\|\n\| box/acc@0.5 +\| 0", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_command_with_one_sentence(command, capsys, tiny, rows, tmp_path, monkeypatch, number):
+    answer, before = evaluation.answer_batch, signal.getsignal(signal.SIGTERM)
+
+    def signalled(*arguments, **options):
+        readings = answer(*arguments, **options)
+        if (tmp_path / "out" / "rec.jsonl").exists():
+            os.kill(os.getpid(), number)
+        return readings
+
+    monkeypatch.setattr(evaluation, "answer_batch", signalled)
+    options = ["--data", str(rows.file.path), "--limit", "10", "--batch-size", "3", "--out", str(tmp_path / "out")]
+    assert command.main(options) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("evaluate: stopped: 3 of 10 rec answers are in ")
+    assert signal.getsignal(signal.SIGTERM) is before
+    monkeypatch.setattr(evaluation, "answer_batch", answer)
+    assert command.main(options) == 0
+    assert "\nrec: 10 questions" in capsys.readouterr().out
+    assert command.main(["--score", str(tmp_path / "out"), "--tasks", "rhrc"]) == 1
+    assert "holds no answers of task rhrc, but of rec" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -134,33 +164,75 @@ def test_each_task_is_asked_about_the_rows_that_know_enough(tiny_predictor, mixe
         ("s1", 1, {**words, "do not know keypoints": 1}),
         ("rhrc", 2, {**others, "do not know captions": 1}),
     ):
-        result = evaluate(tiny_predictor, mixed, "person", name, progress=False)
+        result = evaluate(tiny_predictor, mixed, "person", name, java=False, progress=False)
         assert (result.samples, result.left_out) == (asked, left_out), name
 
 
-def test_the_command_says_what_is_not_asked(command, monkeypatch, capsys, tiny_predictor, mixed):
-    monkeypatch.setattr(refhcm, "load", lambda name, device: tiny_predictor)
+def test_the_command_says_what_is_not_asked(command, capsys, tiny, mixed):
     assert command.main(["--data", str(mixed), "--tasks", "rec", "rkpt"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("rec: 2 questions about 1 pictures; rkpt: 1 questions about 1 pictures\n")
     assert "  not asked: 1 rows that do not know keypoints\n" in out
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_row_that_cannot_be_used_ends_the_scoring(tiny_predictor, rows, workers):
+def test_tasks_that_no_row_serves_are_left_out_and_told(command, capsys, tiny, mixed, monkeypatch, tiny_predictor):
+    lines = [line for line in mixed.read_text().splitlines(keepends=True) if line.startswith(("box", "two"))]
+    mixed.write_text("".join(lines))
+    monkeypatch.setattr(tiny_predictor, "label_map", None)
+    assert command.main(["--data", str(mixed)]) == 0
+    out = capsys.readouterr().out
+    for name, why in (
+        ("rkpt", "1 are about several people or nobody, 1 do not know keypoints."),
+        ("rhrc", "1 are about several people or nobody, 1 do not know captions."),
+        ("rpar_full_mask", "The model has no label-map tokenizer"),
+        ("s1", "The model has no label-map tokenizer"),
+    ):
+        assert re.search(rf"(?m)^left out: {name}\. .*{why}", out), name
+    assert "\nrec: 1 questions" in out and "rpar:" not in out
+    assert command.main(["--data", str(mixed), "--tasks", "rec", "rkpt"]) == 1
+    assert "No row of" in capsys.readouterr().err
+    mixed.write_text(lines[1])
+    assert command.main(["--data", str(mixed)]) == 1
+    assert "can serve none of rec, rkpt" in capsys.readouterr().err
+
+
+def test_every_bad_row_is_named_before_the_first_question(tiny_predictor, rows, monkeypatch):
     path = rows.file.path
+    path.write_text(path.read_text() + "9_8\t9\tx\t1,1,6\ta.png\n9_9\t9\tx\t1,1,6,7\tb.png\n")
+    monkeypatch.setattr(evaluation, "answer_batch", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(RefHCMError, match=r"(?s)2 of 42 rows of .*line 41: the box.*line 42: there is no file b\.png"):
+        evaluate(tiny_predictor, path, "rec", "rec", progress=False)
+
+
+def _half_a_photo(path):
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_found_damaged_later_ends_the_scoring(tiny_predictor, rows, workers):
+    path = rows.file.path
+    _half_a_photo(path.parent / "b.png")
     path.write_text(path.read_text() + "9_9\t9\tx\t1,1,6,7\tb.png\n")
-    with pytest.raises(RefHCMError, match=r"(?s)1 of 41 rows of .*rec\.tsv.*line 41: there is no file b\.png") as error:
-        evaluate(tiny_predictor, path, "rec", "rec", workers=workers, progress=False)
+    options = {"workers": workers, "progress": False}
+    with pytest.raises(RefHCMError, match=r"(?s)1 of 41 rows of .*rec\.tsv.*line 41: .*b\.png is cut off") as error:
+        evaluate(tiny_predictor, path, "rec", "rec", **options)
     assert "Traceback" not in str(error.value)
 
 
-def test_other_people_or_code_make_other_scenes(command, monkeypatch, tmp_path):
+def test_all_pictures_are_decoded_first_where_that_is_asked_for(tiny_predictor, rows, monkeypatch):
+    _half_a_photo(rows.file.path.parent / "a.png")
+    monkeypatch.setattr(evaluation, "answer_batch", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(RefHCMError, match=r"(?s)40 of 40 rows .*cut off"):
+        evaluate(tiny_predictor, rows.file.path, "rec", "rec", thorough=True, progress=False)
+
+
+def test_other_people_or_code_make_other_scenes(monkeypatch, tmp_path):
     (tmp_path / "shard.zip").write_bytes(b"1")
-    monkeypatch.setattr(command, "PEOPLE", tmp_path)
-    before = command.fingerprint()
-    assert command.fingerprint() == before
+    monkeypatch.setattr(held_out, "PEOPLE", tmp_path)
+    before = held_out.fingerprint()
+    assert held_out.fingerprint() == before
     (tmp_path / "shard.zip").write_bytes(b"12")
-    changed = command.fingerprint()
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    assert len({before, changed, command.fingerprint()}) == 3
+    changed = held_out.fingerprint()
+    monkeypatch.setattr(held_out, "ROOT", tmp_path)
+    assert len({before, changed, held_out.fingerprint()}) == 3

@@ -1,0 +1,37 @@
+"""The held-out scenes that come with the code as people, composed once per machine when somebody scores a model."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from ...errors import RefHCMError
+from .write import Plan, write_scenes
+
+ROOT = Path(__file__).resolve().parents[2]
+PEOPLE = ROOT / "dataset" / "held_out_people"
+SEED = 77
+
+
+def fingerprint() -> str:
+    """Short digest of what held-out scenes are made from: the people's files and the generator's code."""
+    digest = hashlib.sha256()
+    for path in sorted(PEOPLE.iterdir()):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    for path in sorted((ROOT / "data" / "scenes").glob("*.py")):
+        if path.name != Path(__file__).name:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def held_out(count: int, workers: int = 2) -> Path:
+    """The file of `count` scenes, made once per `fingerprint` from the people of the test split."""
+    if not PEOPLE.is_dir():
+        raise RefHCMError(f"The held-out people are missing ({PEOPLE}): get a whole copy of RefHCM, or give --data.")
+    folder = ROOT / ".cache" / f"held-out-{SEED}-{count}-{fingerprint()}"
+    if not (folder / "done").exists():
+        print(f"Making {count} held-out scenes in {folder} ...", file=sys.stderr)
+        write_scenes(Plan(folder, "test", count, SEED, "mixed", (PEOPLE,), images="files"), workers=workers)
+        (folder / "done").touch()
+    return folder / "test" / "person.tsv"

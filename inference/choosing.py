@@ -1,0 +1,128 @@
+"""Which tasks a dataset file can be scored on, and which of its rows are asked about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.dataset import LAYOUTS, ReferringDataset
+from ..data.rows import OWN
+from ..errors import RefHCMError
+from ..tasks import known
+from ..tasks.rec import Rec
+from .predictor import RefHCMPredictor
+
+TASKS = known()
+"""What can be scored."""
+PROTOCOLS = ("own", "uniphd")
+"""How answers are measured: by each task's own metrics, or as UniPHD does on RefHuman (pose and mask of the person)."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows that a task is asked about."""
+
+    rows: list[int]
+    """Their numbers (from 0), ascending."""
+    pictures: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why others of the file are not asked about, and how many."""
+
+
+def fitting_tasks(kind: str, protocol: str = "own") -> list[str]:
+    """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
+    return [name for name in TASKS if not _lacking(kind, name, protocol)]
+
+
+def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
+    """Raise RefHCMError for an unknown layout, task or protocol, and for a task about which the layout does not know
+    enough."""
+    if protocol not in PROTOCOLS:
+        raise RefHCMError(f"Unknown protocol {protocol!r}: it is one of {', '.join(PROTOCOLS)}.")
+    for name in names:
+        if lacking := _lacking(kind, name, protocol):
+            raise RefHCMError(
+                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
+                f"ask for {', '.join(fitting_tasks(kind, protocol))}, or give a file of another kind."
+            )
+
+
+def _lacking(kind: str, name: str, protocol: str) -> list[str]:
+    if kind not in LAYOUTS:
+        raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
+    if name not in TASKS:
+        raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
+    return [field for field in _needs(name, protocol) if field not in LAYOUTS[kind]]
+
+
+def _needs(name: str, protocol: str) -> list[str]:
+    task = TASKS[name]
+    # Codes are scored as the part map that they stand for, and by UniPHD's rules as the mask that this covers.
+    codes = "mask" if protocol == "uniphd" else "parts"
+    wanted = [codes if need == "codes" else need for need in task.needs]
+    # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
+    words = ["text"] if task.prompt.startswith(Rec.prompt) else []
+    return words + wanted
+
+
+def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
+
+    Rows of our own files are asked about when they know what is scored, about exactly one person. Those of published
+    files always are, but for words that are the whole of a question.
+    """
+    needs = _needs(name, protocol) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
+    lacking = rows.shortfall(needs) if needs else {}
+    left = np.ones(len(rows), bool)
+    for missing in lacking.values():
+        left &= ~missing
+    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
+
+
+def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own") -> Chosen:
+    """The rows that a task is asked about under a limit; RefHCMError, which says why, where there are none."""
+    asked, left_out = task_rows(rows, name, protocol)
+    if len(rows) and not len(asked):
+        why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        raise RefHCMError(f"No row of {rows.file.path} can be asked for task {name}: of {len(rows):,} rows {why}.")
+    return Chosen(*choose_rows(rows, limit, asked), left_out)
+
+
+def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
+    """Raise RefHCMError where the model lacks the label-map tokenizer that one of these tasks is scored with."""
+    for name in names:
+        if "codes" in TASKS[name].needs and predictor.label_map is None:
+            raise RefHCMError(
+                f"The model has no label-map tokenizer, so the part maps of task {name} cannot be scored: "
+                "copy label_map.json and label_map.safetensors into its folder, or leave the task out."
+            )
+
+
+def choose_rows(
+    rows: ReferringDataset, limit: int | None, among: Sequence[int] | np.ndarray | None = None
+) -> tuple[list[int], int]:
+    """Which rows (of all, or of those `among` which are given) a limit leaves, and how many pictures they are of.
+
+    The rows are spread evenly over the file; where that passes over a picture although the limit has room for all,
+    its first row takes the place of one of a picture that has several. RefHCMError without rows or below a limit of 1.
+    """
+    if limit is not None and limit < 1:
+        raise RefHCMError(f"A limit of {limit} rows leaves nothing to score: it is 1 or more.")
+    offered = range(len(rows)) if among is None else [int(row) for row in among]
+    if not len(offered):
+        raise RefHCMError(f"{rows.file.path} has no rows{' that know enough' if len(rows) else ''}.")
+    keys = [rows.picture_key(row) for row in offered]
+    count = min(len(keys), limit or len(keys))
+    chosen = {row * len(keys) // count for row in range(count)}
+    taken = Counter(keys[row] for row in chosen)
+    missed = {key: row for row, key in reversed(list(enumerate(keys))) if key not in taken}
+    if len(taken) + len(missed) <= count:
+        for key, row in missed.items():
+            ((fullest, _),) = taken.most_common(1)
+            chosen.remove(max(other for other in chosen if keys[other] == fullest))
+            chosen.add(row)
+            taken.update({fullest: -1, key: 1})
+    return [offered[place] for place in sorted(chosen)], len(taken)

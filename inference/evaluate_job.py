@@ -1,0 +1,229 @@
+"""What `evaluate.py` does, once its options are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ..data.commands import in_range, writable_folder
+from ..data.dataset import ReferringDataset
+from ..data.rows import OWN, guess_kind
+from ..data.scenes.held_out import held_out
+from ..errors import RefHCMError
+from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
+from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
+from .evaluation import evaluate
+from .load import load
+from .predictor import RefHCMPredictor
+from .ranks import Ranks
+from .report import told
+from .scoring import Evaluation, score_saved
+
+TASKS = ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1")
+"""What is asked where no tasks are named, in this order; of the two layouts of part maps the one the model answers."""
+UNIPHD_TASKS = ("rkpt", "s1")
+HELD_OUT_LIMIT = 2000
+_SETTINGS = ".settings.json"
+
+
+@dataclass
+class Job:
+    """The options of the command, by their names."""
+
+    model: str = "compact"
+    checkpoint: list[str] = field(default_factory=list)
+    vocabulary: str | None = None
+    label_map: str | None = None
+    raw: bool = False
+    best_by: str | None = None
+    score: str | None = None
+    data: str | None = None
+    kind: str | None = None
+    tasks: list[str] = field(default_factory=list)
+    scenes: int = 500
+    limit: int | None = None
+    protocol: str = "own"
+    no_java: bool = False
+    beam: int = 1
+    batch_size: int = 16
+    workers: int | None = None
+    published_paste: bool = False
+    check: bool = False
+    device: str | None = None
+    dtype: str | None = None
+    out: str | None = None
+    json: str | None = None
+    markdown: bool = False
+
+
+def check(job: Job) -> None:
+    """Refuse, before anything costs time, what could only fail later; settle the kind of the file."""
+    in_range(1, scenes=job.scenes, limit=job.limit, beam=job.beam, batch_size=job.batch_size)
+    in_range(0, workers=job.workers)
+    if job.json and (Path(job.json).is_dir() or not Path(job.json).parent.is_dir()):
+        raise RefHCMError(f"--json {job.json} cannot be written: name a file in a folder that exists.")
+    if job.score:
+        if job.checkpoint or job.data or job.out:
+            raise RefHCMError("--score reads saved answers: leave --checkpoint, --data and --out out.")
+        return
+    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
+    if job.data and not Path(job.data).is_file():
+        raise RefHCMError(f"There is no dataset file at {job.data}: check the path.")
+    if not job.data and job.kind not in (None, OWN):
+        raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
+    if job.data and job.kind is None:
+        job.kind = guess_kind(job.data)
+        check_tasks(job.kind, job.tasks, job.protocol)
+    if job.checkpoint:
+        files = [path for path in find_checkpoints(job.checkpoint) if not path.is_dir()]
+        for name, folder in (("vocabulary", job.vocabulary), ("label-map", job.label_map)):
+            if folder is not None and not Path(folder).is_dir():
+                raise RefHCMError(f"There is no folder {folder}: --{name} names that of a tokenizer.")
+        if files and job.vocabulary is None:
+            raise RefHCMError(f"{files[0]} is a run's checkpoint: name the folder of its tokenizer by --vocabulary.")
+    elif job.best_by or job.vocabulary or job.label_map or job.raw:
+        raise RefHCMError("--best-by, --vocabulary, --label-map and --raw belong to --checkpoint: name some with it.")
+    if job.out:
+        writable_folder(job.out)
+
+
+def run(job: Job, ranks: Ranks) -> int:
+    """Score as asked, and print; the exit status is 1 where a checkpoint of several could not be scored."""
+    if job.score:
+        return _score_again(job)
+    data = Path(job.data) if job.data else ranks.first(lambda: held_out(job.scenes))
+    scoring = _Scoring(job, ranks, data)
+    device = ranks.device(job.device)
+    if not job.checkpoint:
+        predictor = ranks.together(lambda: load(job.model, device, job.dtype))
+        _write(job, scoring(predictor), ranks)
+        return 0
+    comparison = compare(
+        find_checkpoints(job.checkpoint), scoring, vocabulary=job.vocabulary, label_map=job.label_map,
+        averaged=not job.raw, device=device, dtype=job.dtype, best_by=job.best_by, ranks=ranks, tell=scoring.tell,
+    )  # fmt: skip
+    return _write_comparison(job, comparison, ranks)
+
+
+class _Scoring:
+    """Scores one model after the other on the same questions."""
+
+    def __init__(self, job: Job, ranks: Ranks, data: Path) -> None:
+        self.job, self.ranks, self.data = job, ranks, data
+        self.kind = job.kind or OWN
+        self.limit = job.limit or (None if job.data else HELD_OUT_LIMIT)
+        self._told: set[str] = set()
+
+    def __call__(self, predictor: RefHCMPredictor, name: str = "") -> list[Evaluation]:
+        """The figures of all tasks; `name` tells checkpoints apart."""
+        job, results = self.job, []
+        for task in self._tasks(predictor):
+            result = evaluate(
+                predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
+                workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
+                java=not job.no_java, thorough=job.check, ranks=self.ranks,
+                out=Path(job.out) / name if job.out else None,
+            )  # fmt: skip
+            results.append(result)
+            if not job.checkpoint:
+                self.tell(told(result, job.markdown))
+        return results
+
+    def tell(self, text: str) -> None:
+        """Print, in one of the processes, and once."""
+        if self.ranks.leads and text not in self._told:
+            print(text, flush=True)
+        self._told.add(text)
+
+    def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
+        """The tasks that are named; or those that model and file can serve, and a word on the others."""
+        job = self.job
+        other = "rpar" if predictor.block_parsing else "rpar_full_mask"
+        usual = TASKS if job.protocol == "own" else UNIPHD_TASKS
+        names = job.tasks or [n for n in usual if n in fitting_tasks(self.kind, job.protocol) and n != other]
+        rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
+        for name in names:
+            try:
+                check_model(predictor, [name])
+                chosen[name] = choose(rows, name, self.limit, job.protocol)
+            except RefHCMError as error:
+                if job.tasks or not len(rows):
+                    raise
+                self.tell(f"left out: {name}. {error}")
+        if not chosen:
+            raise RefHCMError(f"{self.data} can serve none of {', '.join(names)} with this model, as said above.")
+        what = "pictures" if job.data else "scenes"
+        said = {name: f"{len(each.rows)} questions about {each.pictures} {what}" for name, each in chosen.items()}
+        if job.checkpoint:
+            return list(chosen)
+        if len(set(said.values())) == 1:
+            self.tell(f"{next(iter(said.values()))} per task")
+        else:
+            self.tell("; ".join(f"{name}: {text}" for name, text in said.items()))
+        return list(chosen)
+
+    def _workers(self, predictor: RefHCMPredictor) -> int:
+        if self.job.workers is not None:
+            return self.job.workers
+        return 0 if predictor.device.type == "cpu" else min(4, max(0, (os.cpu_count() or 1) // self.ranks.world - 1))
+
+
+def _score_again(job: Job) -> int:
+    """Figures of saved answers: of one model, or of the checkpoints whose folders lie below."""
+    top = Path(str(job.score))
+    if any(top.glob(f"*{_SETTINGS}")) or not top.is_dir():
+        results = score_saved(top, job.tasks, not job.no_java)
+        for result in results:
+            print(told(result, job.markdown))
+        _write(job, results, Ranks())
+        return 0
+    folders = sorted({path.parent for path in top.rglob(f"*{_SETTINGS}")})
+    if not folders:
+        score_saved(top)  # says what is missing
+    entries = [
+        Entry(str(folder.relative_to(top)), str(folder), results=score_saved(folder, job.tasks, not job.no_java))
+        for folder in folders
+    ]
+    return _write_comparison(job, choose_best(Comparison(entries), job.best_by), Ranks())
+
+
+def _write(job: Job, results: Sequence[Evaluation], ranks: Ranks) -> None:
+    """The figures as JSON, where they are wanted."""
+    _write_json(job, [vars(result) for result in results], ranks)
+
+
+def _write_comparison(job: Job, comparison: Comparison, ranks: Ranks) -> int:
+    if ranks.leads:
+        print(comparison.text(job.markdown))
+    _write_json(job, comparison.to_dict(), ranks)
+    return int(any(entry.error for entry in comparison.entries))
+
+
+def _write_json(job: Job, content: Any, ranks: Ranks) -> None:
+    if not ranks.leads:
+        return
+    text = json.dumps(content, indent=1) + "\n"
+    for path in (job.json and Path(job.json), job.out and Path(job.out) / "figures.json"):
+        if path:
+            path.write_text(text)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM, by which clusters end a job, stop an evaluation as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

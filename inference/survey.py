@@ -1,0 +1,78 @@
+"""A look at everything that an evaluation will ask about, before hours are spent; and digests that tell models and data
+apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from ..data.dataset import ReferringDataset
+from ..data.faults import too_many
+from ..data.fields import decode_base64, is_path
+from ..data.images import open_sized, picture_size
+from ..data.person_file import BETWEEN_PEOPLE
+from ..data.rows import OWN, Reading, read_pair
+from ..data.tsv import BadRow
+from ..data.vocabulary_file import describe_vocabulary
+from .predictor import RefHCMPredictor
+
+_DIGITS = 16
+
+
+def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = False, progress: bool = True) -> str:
+    """Look at rows without decoding their pictures, and give a digest of what they say.
+
+    `thorough` decodes pictures, part maps and masks too. RefHCMError, with a report that names the rows, where some
+    cannot be used. The digest covers the rows as they stand in the file, and the sizes of the pictures' files.
+    """
+    digest, faults = hashlib.sha256(), list[BadRow]()
+    reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough)
+    pictures: dict[str, tuple[tuple[int, int], int]] = {}
+    for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, delay=2):
+        try:
+            fields = rows.file[row]
+            value = fields["image"]
+            key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
+            if key not in pictures:
+                pictures[key] = _picture(rows, value, thorough)
+            size, length = pictures[key]
+            read_pair(fields, size, reading)
+            for path in fields.get("parts", "").split(BETWEEN_PEOPLE):
+                length += rows.find_parts(path).stat().st_size if path else 0
+            digest.update(rows.file.raw(row) + b"\n%d\n" % length)
+        except BadRow as error:
+            faults.append(error)
+        except (ValueError, OSError) as error:
+            faults.append(rows.file.bad(row, str(error)))
+    if faults:
+        raise too_many(str(rows.file.path), len(rows), {fault.line: fault.why for fault in faults}, 0.0)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _picture(rows: ReferringDataset, value: str, thorough: bool) -> tuple[tuple[int, int], int]:
+    """(width, height) of a picture, and the bytes of its file where a row names one."""
+    source = rows.find_picture(value) if is_path(value) else decode_base64(value)
+    size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
+    return size, 0 if isinstance(source, bytes) else source.stat().st_size
+
+
+def fingerprint(predictor: RefHCMPredictor) -> str:
+    """A digest of everything in a model that its answers depend on."""
+    digest = hashlib.sha256()
+    described = [predictor.model.config.to_dict(), describe_vocabulary(predictor.vocabulary), predictor.block_parsing]
+    described.append(predictor.vocabulary.encode_text(" which region does the text describe?"))
+    networks: list[torch.nn.Module] = [predictor.model]
+    if predictor.label_map is not None:
+        networks.append(predictor.label_map)
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for network in networks:
+        for name, value in sorted(network.state_dict().items()):
+            if not name.endswith("num_batches_tracked"):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:_DIGITS]

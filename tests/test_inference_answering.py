@@ -1,0 +1,62 @@
+"""A batch is answered as each of its questions is, all of it or some of its rows."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refhcm.data.annotation import Annotation, Question
+from refhcm.data.images import to_tensor
+from refhcm.data.samples import build_sample, collate
+from refhcm.inference.answering import answer_batch
+
+
+def _batch(predictor, names):
+    """One row for each name of a task, about two pictures in turn."""
+    random = np.random.default_rng(1)
+    photos = [Image.fromarray(random.integers(0, 256, (40, 30 + 20 * n, 3), dtype=np.uint8)) for n in range(2)]
+    samples = []
+    for number, name in enumerate(names):
+        photo = photos[number % 2]
+        question = Question(photo.size, text="the man" if number < 2 else "the woman in the red coat on the left")
+        image = to_tensor(photo, predictor.model.config.image_size)
+        task, key = predictor.task(name), str(number % 2)
+        samples.append(build_sample(task, question, Annotation(photo.size), image, key, str(number), False))
+    return collate(samples), samples
+
+
+def _same(one, other):
+    assert one.tokens == other.tokens
+    np.testing.assert_allclose(one.box, other.box, atol=1e-3)
+    assert (one.parts is None) == (other.parts is None)
+    if one.parts is not None:
+        np.testing.assert_array_equal(one.parts, other.parts)
+    if one.keypoints is not None:
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("published_paste", [False, True])
+def test_a_batch_is_answered_as_its_questions_are(tiny_predictor, published_paste):
+    task, label_map = tiny_predictor.task("s1"), tiny_predictor.label_map
+    batch, samples = _batch(tiny_predictor, ["s1"] * 4)
+    options = {"label_map": label_map, "published_paste": published_paste}
+    together = answer_batch(tiny_predictor.model, task, batch, **options)
+    for number, sample in enumerate(samples):
+        _same(together[number], answer_batch(tiny_predictor.model, task, collate([sample]), **options)[0])
+        assert together[number].parts.shape == sample["annotation"].size[::-1]
+
+
+def test_rows_of_a_mixed_batch_are_answered_each_by_its_task(tiny_predictor):
+    batch, _ = _batch(tiny_predictor, ["rec", "rpar", "s1", "rpar", "rec"])
+    found = {}
+    for name in ("rec", "rpar", "s1"):
+        rows = [row for row, task in enumerate(batch["tasks"]) if task == name]
+        task = tiny_predictor.task(name)
+        readings = answer_batch(tiny_predictor.model, task, batch, label_map=tiny_predictor.label_map, rows=rows)
+        found.update(zip(rows, readings, strict=True))
+    for row, name in enumerate(batch["tasks"]):
+        alone, _ = _batch(tiny_predictor, [name] * 5)
+        task = tiny_predictor.task(name)
+        single = answer_batch(tiny_predictor.model, task, alone, label_map=tiny_predictor.label_map, rows=[row])
+        _same(found[row], single[0])
+        assert (found[row].parts is None) == (name == "rec")
+    assert answer_batch(tiny_predictor.model, tiny_predictor.task("rec"), batch, rows=[]) == []
