@@ -32,11 +32,13 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .annotation import KEYPOINT_NAMES, Box
-from .text import CAPTION_SEPARATOR
+from .text import CAPTION_SEPARATOR, clean_caption
 
 COLUMNS = ("id", "image_id", "text", "box", "keypoints", "codes", "parts", "captions", "mask", "area", "image")
 BY_REGION = "None"
 """Stands for the words where the box itself is the question."""
+EDGE = 1.0
+"""Pixels that a label may lie outside its picture before anybody minds: published numbers are rounded."""
 BETWEEN_PEOPLE = "|"
 """No field of one person can hold it: run lengths use the characters 0 to o."""
 
@@ -89,8 +91,8 @@ class PersonRow:
             "image": self.image,
         }
         for name, value in fields.items():
-            if any(character in value for character in "\t\r\n"):
-                raise RefHCMError(f"{self.id}: the field {name} holds a tab or a line end.")
+            if any(character in value for character in "\t\r\n\0"):
+                raise RefHCMError(f"{self.id}: the field {name} holds a tab, a line end or a NUL.")
             if not value and name in ("id", "text", "image"):
                 raise RefHCMError(f"{self.id}: the field {name} is empty.")
             if not value.isascii():
@@ -161,7 +163,7 @@ def _box(box: Box, row: str) -> str:
 
 def _caption(caption: str, row: str) -> str:
     cleaned = clean_field(caption)
-    if not cleaned or CAPTION_SEPARATOR in cleaned:
+    if not clean_caption(cleaned) or CAPTION_SEPARATOR in cleaned:
         raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
     return cleaned
 

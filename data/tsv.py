@@ -122,25 +122,25 @@ class TsvFile:
         return {**self.__dict__, "_map": None}
 
     # -- the index -------------------------------------------------------------------------------------------
-    @property
-    def index_path(self) -> Path:
-        """Where the offsets are kept."""
-        return self.path.with_name(self.path.name + ".index.npy")
-
     def _load_index(self) -> tuple[np.ndarray, np.ndarray]:
         """int64 (n, 2) begin and end of each row in bytes, and int64 (n) line numbers."""
         stat = self.path.stat()
         head = np.array([_INDEX_VERSION, stat.st_size, stat.st_mtime_ns], np.int64)
-        stored = _read_index(self.index_path)
+        stored = _read_index(index_path(self.path))
         if stored is None or len(stored) <= _HEADER or not np.array_equal(stored[:_HEADER], head):
             stored = np.concatenate([head, _scan(self._bytes() if stat.st_size else b"")])
-            _write_index(self.index_path, stored)
+            _write_index(index_path(self.path), stored)
         ends = stored[_HEADER:]
         spans = np.stack([ends[:-1], ends[1:]], axis=1)
         filled = np.ones(len(spans), bool)
         for line in np.flatnonzero(spans[:, 1] - spans[:, 0] <= len("\r\n")):
             filled[line] = bool(self._bytes()[slice(*spans[line])].strip(b"\r\n"))
         return spans[filled], np.flatnonzero(filled) + 1
+
+
+def index_path(path: Path) -> Path:
+    """Where the offsets of a file's lines are kept."""
+    return path.with_name(path.name + ".index.npy")
 
 
 def _scan(content: mmap.mmap | bytes) -> np.ndarray:

@@ -20,13 +20,11 @@ from .annotation import Annotation
 from .dataset import ReferringDataset
 from .fields import decode_base64, is_path
 from .images import open_sized, picture_size
-from .masks import extent
-from .person_file import BETWEEN_PEOPLE
+from .masks import apart, extent
+from .person_file import BETWEEN_PEOPLE, EDGE
 from .rows import OWN, Reading, guess_kind, read_pair
 from .tsv import BadRow
 
-_EDGE = 1.0
-"""Pixels that a label may lie outside its picture before anybody minds: published numbers are rounded."""
 _KEPT = 1000
 """Faults that are remembered one by one."""
 
@@ -172,7 +170,7 @@ class _Validator:
         x1, y1, x2, y2 = person.box
         if x2 <= x1 or y2 <= y1:
             yield f"the box {person.box} has no width or height."
-        if min(x1, y1, width - x2, height - y2) < -_EDGE:
+        if min(x1, y1, width - x2, height - y2) < -EDGE:
             yield from self._minor("the box reaches over the edge of its picture.")
         if person.keypoints is not None:
             yield from self._keypoints(person)
@@ -182,7 +180,7 @@ class _Validator:
             found = extent(person.mask)
             if found is None:
                 yield "the mask is empty."
-            elif found[0] > x2 or found[1] > y2 or found[2] < x1 or found[3] < y1:
+            elif apart(person.box, found):
                 yield "the mask lies outside the box."
 
     def _keypoints(self, person: Annotation) -> Iterator[str]:
@@ -191,7 +189,7 @@ class _Validator:
         if not np.isin(seen, (0, 1, 2)).all():
             yield "a keypoint's visibility is not 0, 1 or 2."
         labelled = places[seen > 0]
-        if (labelled < -_EDGE).any() or (labelled > np.array(person.size) + _EDGE).any():
+        if (labelled < -EDGE).any() or (labelled > np.array(person.size) + EDGE).any():
             yield from self._minor("a labelled keypoint lies outside the picture.")
 
     def _minor(self, what: str) -> Iterator[str]:

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from ...errors import RefHCMError
 from ..json_file import MAX_JSON_BYTES, MAX_LINE_BYTES, read_bytes, read_json
+from ..text import clean_caption
+from .skip import Skip
 
 Aliases = Mapping[str, tuple[str, ...]]
 """Name of a field -> further names of its column, in small letters with underscores."""
@@ -50,7 +52,7 @@ def read_table(path: Path) -> Iterator[Line]:
 
 
 def named(cells: Mapping[str, Any], aliases: Aliases) -> tuple[dict[str, Any], list[str]]:
-    """Cells by field, and the columns that are no field. RefHCMError when two columns say the same field."""
+    """Cells by field, and the columns that are no field. Skip when two columns say the same field."""
     fields: dict[str, Any] = {}
     by: dict[str, str] = {}
     unknown = []
@@ -60,7 +62,7 @@ def named(cells: Mapping[str, Any], aliases: Aliases) -> tuple[dict[str, Any], l
         if name is None:
             unknown.append(column)
         elif name in fields:
-            raise RefHCMError(f"{by[name]} and {column} both give the {name}: leave one of them out")
+            raise Skip(f"{by[name]} and {column} both give the {name}: leave one of them out")
         else:
             fields[name], by[name] = value, column
     return fields, unknown
@@ -182,7 +184,8 @@ def read_words(path: Path) -> dict[str, list[str]]:
         {"id": "0000006_0", "text": "a man in a red shirt"}  JSON lines or a list of them; `captions` and others too
         id,text                                              CSV or TSV with these columns
 
-    An id may come again; its words are collected. RefHCMError names the line that says something else.
+    An id may come again; its words are collected. Words that say nothing, as a list of numbers in brackets alone does
+    (machine-made captions hold such), are left out. RefHCMError names the line that says something else.
     """
     found: dict[str, list[str]] = {}
     if path.suffix.lower() == ".json" and _first_character(path) == "{":
@@ -200,7 +203,7 @@ def read_words(path: Path) -> dict[str, list[str]]:
             if len(texts) < len(listed):
                 there = ", ".join(list(line.cells)[:8])
                 raise RefHCMError(f"{path}, {line.where}: the words of {name} are missing or no text (found: {there}).")
-            found.setdefault(name, []).extend(text for text in texts if text.strip())
+            found.setdefault(name, []).extend(text for text in texts if clean_caption(text))
     return found
 
 
