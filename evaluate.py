@@ -57,6 +57,7 @@ def show(result: object) -> None:
 
 def check(given: argparse.Namespace) -> None:
     """Refuse, before anything costs time, what could only fail later; choose the tasks where none are given."""
+    from refhcm.data.shards import is_shards
     from refhcm.inference.evaluation import check_tasks, fitting_tasks
 
     given.tasks = given.tasks or [name for name in TASKS if name in fitting_tasks(given.kind)]
@@ -65,7 +66,7 @@ def check(given: argparse.Namespace) -> None:
         number = getattr(given, name)
         if number is not None and number < 1:
             raise RefHCMError(f"--{name.replace('_', '-')} is {number}: it must be 1 or more.")
-    if given.data and not Path(given.data).is_file():
+    if given.data and not is_shards(given.data) and not Path(given.data).is_file():
         raise RefHCMError(f"There is no dataset file at {given.data}: check the path.")
     if not given.data and given.kind != "person":
         raise RefHCMError(f"Held-out scenes are of the kind person, not {given.kind}: name a file with --data as well.")

@@ -17,13 +17,13 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .annotation import Annotation
-from .dataset import ReferringDataset
-from .fields import decode_base64, is_path
-from .images import open_sized, picture_size
+from .fields import is_path, part_map_size
+from .images import open_sized
 from .masks import apart, extent
 from .person_file import BETWEEN_PEOPLE, EDGE
+from .referring import ReferringDataset
+from .row_file import BadRow
 from .rows import OWN, Reading, guess_kind, read_pair
-from .tsv import BadRow
 
 _KEPT = 1000
 """Faults that are remembered one by one."""
@@ -86,7 +86,7 @@ class _Validator:
         self.own = kind == OWN
         self._ids: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, int] | str] = {}
-        self._reading = Reading(self.own, self.data.find_parts, parts=True, masks=True)
+        self._reading = Reading(self.own, self.data.parts_source, parts=True, masks=True)
 
     def run(self, progress: bool) -> Validation:
         from tqdm import tqdm
@@ -109,12 +109,12 @@ class _Validator:
         """What is wrong with a row, one sentence each; ValueError where the rest cannot be looked at."""
         file = self.data.file
         if (count := file.count(row)) != file.width:
-            raise RefHCMError(f"{count} columns where {file.width} are expected.")
+            raise file.short(row, count)
         fields = file[row]
         yield from self._id(fields["id"], file.line(row))
         if "text" in fields and not fields["text"].strip():
             yield from self._minor("the text is empty.")
-        size = self._size(fields["image"])
+        size = self._size(row, fields["image"])
         question, answer = read_pair(fields, size, self._reading)
         self._count(fields, answer, question.text is None)
         people = (answer,) if answer.people is None else answer.people
@@ -135,13 +135,12 @@ class _Validator:
         else:
             self._ids[name] = line
 
-    def _size(self, value: str) -> tuple[int, int]:
+    def _size(self, row: int, value: str) -> tuple[int, int]:
         """(width, height) of a picture, which is decoded once; RefHCMError where it cannot be."""
         key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
         if key not in self._sizes:
             try:
-                source = self.data.find_picture(value) if is_path(value) else decode_base64(value)
-                self._sizes[key] = open_sized(source, orient=False)[1]
+                self._sizes[key] = open_sized(self.data.picture_source(row, value), orient=False)[1]
             except RefHCMError as error:
                 self._sizes[key] = str(error)
         known = self._sizes[key]
@@ -151,10 +150,7 @@ class _Validator:
 
     def _other_size(self, path: str, size: tuple[int, int]) -> bool:
         """Whether a part map is not of the picture's (width, height), so that it is resampled when it is read."""
-        file = self.data.find_parts(path)
-        if file.suffix == ".npy":
-            return np.load(file, mmap_mode="r", allow_pickle=False).shape != size[::-1]
-        return picture_size(file) != size
+        return part_map_size(self.data.parts_source(path)) != size
 
     def _count(self, fields: dict[str, str], answer: Annotation, by_region: bool) -> None:
         known = self.result.known

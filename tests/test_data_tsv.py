@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refhcm.data import tsv
-from refhcm.data.tsv import BadRow, TsvFile
+from refhcm.data.tsv import BadRow, TsvFile, index_path
 from refhcm.errors import RefHCMError
 
 ROWS = [("a", "first"), ("b", "zweite Zeile"), ("c", "третья"), ("d", "")]
@@ -30,7 +30,7 @@ def rows_of(path):
 def test_rows_in_any_order_and_again_from_the_stored_index(table, monkeypatch):
     file = TsvFile(table, ("id", "text"))
     assert [file[i]["id"] for i in (3, 0, 2, 1, 0)] == list("dacba")
-    assert file.index_path.is_file()
+    assert index_path(table).is_file()
     monkeypatch.setattr(tsv, "_scan", lambda content: pytest.fail("the index is there"))
     assert rows_of(table) == ROWS
 

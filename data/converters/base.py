@@ -175,7 +175,7 @@ class Job:
         if row.id in self._ids:
             raise Skip("the id was written before")
         try:
-            row.line()
+            row.line(bool(row.points))
         except RefHCMError as error:
             raise Skip(str(error).removeprefix(f"{row.id}: ").rstrip(".")) from error
         if split not in self._writers:
@@ -184,7 +184,7 @@ class Job:
             path = self.out / f"{split}.tsv"
             if path.exists() and split not in self._earlier:
                 raise RefHCMError(f"{path} is there and no earlier conversion wrote it: name another --out.")
-            self._writers[split] = self._stack.enter_context(PersonWriter(path))
+            self._writers[split] = self._stack.enter_context(PersonWriter(path, bool(row.points)))
         self._writers[split].add(row)
         self._ids.add(row.id)
         self.report.row(split, row)
