@@ -94,3 +94,19 @@ def photo():
     """A 90 x 60 picture of random pixels."""
     pixels = np.random.default_rng(5).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command: (exit code, stdout, stderr)."""
+    from refhcm import cli
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # from argparse
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ...errors import RefHCMError
-from ..json_file import MAX_JSON_BYTES, MAX_LINE_BYTES, read_bytes, read_json
+from ..json_file import MAX_JSON_BYTES, loads, read_bytes, read_json
 from ..text import clean_caption
 from .skip import Skip
 
@@ -25,6 +24,8 @@ Aliases = Mapping[str, tuple[str, ...]]
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 """What `read_table` reads."""
+MAX_LINE_BYTES = 16 << 20
+"""Of JSON lines."""
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -86,7 +87,7 @@ def _json_lines(path: Path) -> Iterator[Line]:
 
 def _json_line(content: bytes, where: str) -> Line:
     try:
-        value = json.loads(content.decode("utf-8-sig"), parse_constant=_refused)
+        value = loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Line(where, error="it is not UTF-8 text")
     except (ValueError, RecursionError) as error:
@@ -161,13 +162,9 @@ def _cell(value: str) -> Any:
     if value[0] not in "[{":
         return value
     try:
-        return json.loads(value, parse_constant=_refused)
+        return loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 # -- words by person -----------------------------------------------------------------------------------------
