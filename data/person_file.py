@@ -179,7 +179,7 @@ def _box(box: Box, row: str) -> str:
 
 
 def _caption(caption: str, row: str) -> str:
-    cleaned = clean_field(caption)
+    cleaned = clean_field(caption).strip("& ")  # what joins captions must not grow into them
     if not clean_caption(cleaned) or CAPTION_SEPARATOR in cleaned:
         raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
     return cleaned

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..errors import RefHCMError
 
+_DAMAGED = "there are NUL bytes in it: the file is damaged here."
+
 
 class BadRow(RefHCMError):
     """A row of a dataset file that cannot be used; the message names the file and the line."""
@@ -92,12 +94,14 @@ class RowFile(ABC):
 
     def short(self, row: int, count: int) -> BadRow:
         """The error for a row of `count` columns."""
+        if b"\0" in self.raw(row):
+            return self.bad(row, _DAMAGED)
         return self.bad(row, f"{count} columns where {self.width} are expected.")
 
     def decoded(self, row: int, fields: Mapping[str, bytes]) -> dict[str, str]:
         """Fields as text; BadRow for bytes that are none, as a damaged disk leaves them."""
         if any(b"\0" in value for value in fields.values()):
-            raise self.bad(row, "there are NUL bytes in it: the file is damaged here.")
+            raise self.bad(row, _DAMAGED)
         try:
             return {name: value.decode("utf-8") for name, value in fields.items()}
         except UnicodeDecodeError as error:
