@@ -265,10 +265,11 @@ def _extent(pairs: Sequence[Pair], axis: int) -> tuple[float, float]:
         people = (answer,) if answer.people is None else answer.people
         for box in (question.region, *(person.box for person in people)):
             places += [] if box is None else [box[axis] / side, box[axis + 2] / side]
-        places += [point[axis] / side for mark in question.points for point in mark]
+        marks = [point[axis] for mark in question.points for point in mark]
         for person in people:
             if person.keypoints is not None:
-                places += (person.keypoints[person.keypoints[:, 2] > 0, axis] / side).tolist()
+                marks += person.keypoints[person.keypoints[:, 2] > 0, axis].tolist()
+        places += [(mark + pixel) / side for mark in marks for pixel in (0, 1)]  # they are whole pixels
     return (min(max(min(places, default=0.5), 0), 1), max(min(max(places, default=0.5), 1), 0))
 
 

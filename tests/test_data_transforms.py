@@ -158,8 +158,8 @@ def many(random, text="the man on the left"):
         box = (float(x1), float(y1), float(x1 + 24), float(y1 + 30))
         parts = np.where(mask, 14, 0).astype(np.uint8)
         people.append(Annotation(SIZE, box, joints, None, parts, (), mask, 720.0))
-    marks = (((5.0, 6.0),), ((20.0, 30.0), (21.0, 31.0)))
-    pixels[6, 5] = 255
+    marks = (((60.0, 3.0),), ((20.0, 30.0), (21.0, 31.0)))
+    pixels[3, 60] = 255
     return Question(SIZE, None, None, marks), Annotation(SIZE, people=tuple(people)), Image.fromarray(pixels), colours
 
 
