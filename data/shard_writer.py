@@ -84,7 +84,7 @@ def _samples(data: ReferringDataset, left_out: list[BadRow], progress: bool) -> 
     `left_out`."""
     from tqdm import tqdm
 
-    for rows in tqdm(_by_picture(data, left_out).values(), desc="pictures", disable=not progress):
+    for rows in tqdm(_by_picture(data, left_out).values(), desc="pictures", disable=None if progress else True):
         sample = _Sample(data, rows)
         left_out += sample.bad
         if ROWS in sample.members:

@@ -91,7 +91,7 @@ class _Validator:
     def run(self, progress: bool) -> Validation:
         from tqdm import tqdm
 
-        for row in tqdm(range(len(self.data)), desc="rows", disable=not progress):
+        for row in tqdm(range(len(self.data)), desc="rows", disable=None if progress else True):
             try:
                 why = "; ".join(self._row(row))
             except BadRow as error:

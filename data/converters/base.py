@@ -159,7 +159,7 @@ class Job:
         """The items, with a progress bar on stderr where one is wanted."""
         from tqdm import tqdm
 
-        return tqdm(items, desc=what, total=total, disable=not self.options.progress)
+        return tqdm(items, desc=what, total=total, disable=None if self.options.progress else True)
 
     # -- what is written -------------------------------------------------------------------------------------
     @contextmanager
