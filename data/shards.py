@@ -70,15 +70,11 @@ class ShardFiles(RowFile):
         super().__init__(path, columns)
         self.shards = shard_paths(path)
         self._files: dict[int, int] = {}
-        rows, maps, owners = [], [], []
-        for number, shard in enumerate(self.shards):
-            table, places = _load_index(shard)
-            table = table.copy()
-            table[:, 5] += sum(map(len, maps))
-            rows.append(table)
-            maps.append(places)
-            owners.append(np.full(len(table), number, np.int64))
-        table, owner = np.concatenate(rows), np.concatenate(owners)
+        indices = [_load_index(shard) for shard in self.shards]
+        maps = [places for _, places in indices]
+        table = np.concatenate([rows for rows, _ in indices])
+        owner = np.repeat(np.arange(len(indices)), [len(rows) for rows, _ in indices])
+        table[:, 5] += np.cumsum([0, *map(len, maps)])[owner]
         order = np.argsort(table[:, 0], kind="stable")
         self._rows, self._shard, self._maps = table[order], owner[order], np.concatenate(maps)
         twice = np.flatnonzero(np.diff(self._rows[:, 0]) == 0)

@@ -1,4 +1,4 @@
-"""A run on tar shards is the run on the table that they were made of, to the last bit, and resumes in the same place."""
+"""A run on tar shards is the run on the table that they were made of, to the last bit, also when it is resumed."""
 
 import pytest
 
