@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).resolve().parent / "dataset" / "samples"
 EXTRAS = {
     "fairseq": "training", "tokenizers": "published checkpoints", "gradio": "web page",
-    "transformers": "Hugging Face hub", "moderngl": "3-D scenes",
+    "transformers": "Hugging Face hub", "webdataset": "writing of tar shards", "moderngl": "3-D scenes",
 }  # fmt: skip
 """Optional library -> what it is for."""
+_SHOWN = 20
+"""Rows that are named one by one."""
 
 
 class UsageError(RefHCMError):
@@ -210,6 +212,17 @@ def _add_dataset(commands: argparse._SubParsersAction, chosen: str | None) -> No
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run_validate)
+    parser = commands.add_parser(
+        "shard", help="pack a dataset file with its pictures into tar files, for clusters",
+        description="Training and evaluation read shards like the file: name them as OUT/train-{000000..000012}.tar.",
+    )  # fmt: skip
+    parser.add_argument("file", metavar="FILE", help="a converted file, or a published TSV")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the tar files are written")
+    parser.add_argument("--size", default="1GB", help="about how large a tar file becomes (default 1GB)")
+    parser.add_argument("--kind", help="its layout: rec, rkpt, rpar, rhrc or person (default: guessed)")
+    parser.add_argument("--images", metavar="DIR", help="the folder that paths in rows count from (default: FILE's)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run_shard)
     parser = commands.add_parser("leaks", help="find training rows whose pictures are evaluated on")
     parser.add_argument("training", nargs="+", metavar="TRAIN", help="dataset files to train on")
     parser.add_argument("--against", nargs="+", required=True, metavar="EVAL", help="dataset files to evaluate on")
@@ -246,11 +259,9 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
 def run_validate(arguments: argparse.Namespace) -> int:
     """`refhcm validate`: 0 when nothing is wrong."""
-    from .data.rows import LAYOUTS
     from .data.validate import validate
 
-    if arguments.kind is not None and arguments.kind not in LAYOUTS:
-        raise UsageError(f"--kind is one of {', '.join(LAYOUTS)}, not {arguments.kind!r}.")
+    _check_kind(arguments.kind)
     if arguments.show < 0:
         raise UsageError(f"--show must be at least 0, not {arguments.show}.")
     found = validate(arguments.file, arguments.kind, arguments.images, progress=not arguments.quiet)
@@ -264,6 +275,30 @@ def run_validate(arguments: argparse.Namespace) -> int:
         print(f"... and {found.faults - len(shown):,} more (--show N prints more of them)")
     print(found.summary())
     return 1 if found.faults else 0
+
+
+def run_shard(arguments: argparse.Namespace) -> int:
+    """`refhcm shard`: 1 when rows are left out because they cannot be used."""
+    from .data.shard_writer import read_size, write_shards
+
+    _check_kind(arguments.kind)
+    size = read_size(arguments.size)
+    made = write_shards(
+        arguments.file, arguments.out, size, arguments.kind, arguments.images, progress=not arguments.quiet
+    )
+    for fault in made.left_out[:_SHOWN]:
+        print(fault)
+    if made.left_out:
+        print(f"{len(made.left_out):,} rows are left out (refhcm validate says what is wrong with all of them)")
+    print(f"written: {made.name}: {made.rows:,} rows, {made.pictures:,} pictures")
+    return 1 if made.left_out else 0
+
+
+def _check_kind(kind: str | None) -> None:
+    from .data.rows import LAYOUTS
+
+    if kind is not None and kind not in LAYOUTS:
+        raise UsageError(f"--kind is one of {', '.join(LAYOUTS)}, not {kind!r}.")
 
 
 def run_leaks(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,9 @@ import numpy as np
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in continuous pixels of the original picture."""
 
+Points = tuple[tuple[float, float], ...]
+"""Places x, y in continuous pixels of the original picture: one point, or a scribble's in the order of drawing."""
+
 KEYPOINT_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
@@ -42,16 +45,18 @@ CODE_GRID = (8, 6)
 
 @dataclass(frozen=True)
 class Question:
-    """What identifies the person: words, or a region (box in original pixels), never neither."""
+    """What identifies the person: words, a region (box in original pixels), or points on the person, never nothing."""
 
     size: tuple[int, int]
     """Width and height of the picture in pixels."""
     text: str | None = None
     region: Box | None = None
+    points: tuple[Points, ...] = ()
+    """Alternatives, each of which marks the person; evaluation asks with the first, training may draw any."""
 
     def __post_init__(self) -> None:
-        if self.text is None and self.region is None:
-            raise ValueError("A question needs words or a region.")
+        if self.text is None and self.region is None and not self.points:
+            raise ValueError("A question needs words, a region or points.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ..errors import RefHCMError
-from .tsv import BadRow
+from .row_file import BadRow
 
 BAD_SHARE = 0.001
 """The share of a file's rows that may be set aside."""

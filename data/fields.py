@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import RefHCMError
-from .annotation import CODE_GRID, KEYPOINT_NAMES, PART_NAMES, Box
-from .images import MAX_PIXELS, open_indices
+from .annotation import CODE_GRID, KEYPOINT_NAMES, PART_NAMES, Box, Points
+from .images import MAX_PIXELS, open_indices, picture_size
 
 IGNORED_PART = 255
 """Marks pixels of a part map that are not scored."""
+MAX_POINTS = 1000
+"""The most that one scribble holds; RefHuman's have twelve."""
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -39,7 +42,8 @@ def read_numbers(value: str, what: str, counts: tuple[int, ...]) -> np.ndarray:
     except ValueError as error:
         raise RefHCMError(f"{what} is not numbers between commas: {value[:60]!r}.") from error
     if len(numbers) not in counts or not np.isfinite(numbers).all():
-        raise RefHCMError(f"{what} needs {' or '.join(map(str, counts))} finite numbers, not {value[:60]!r}.")
+        wanted = " or ".join(map(str, counts)) if len(counts) < 4 else "an even count of"
+        raise RefHCMError(f"{what} needs {wanted} finite numbers, not {value[:60]!r}.")
     return numbers
 
 
@@ -68,6 +72,18 @@ def read_keypoints(value: str) -> np.ndarray:
     return points.astype(np.float32)
 
 
+def read_points(value: str, size: tuple[int, int]) -> tuple[Points, ...]:
+    """The points that may mark the person in a picture of `size` (width, height): alternatives between semicolons, each
+    x,y once or several times. A point outside the picture is an error."""
+    found = []
+    for entry in value.split(";"):
+        places = read_numbers(entry, "the points", tuple(range(2, 2 * MAX_POINTS + 1, 2))).reshape(-1, 2)
+        if (places < 0).any() or (places > np.array(size)).any():
+            raise RefHCMError(f"a point lies outside its picture of {size[0]}x{size[1]} pixels: {entry[:60]}.")
+        found.append(tuple((float(x), float(y)) for x, y in places))
+    return tuple(found)
+
+
 def read_codes(value: str) -> tuple[int, ...]:
     """The codes of a part map, row by row; how many codes there are is the vocabulary's affair."""
     codes = read_numbers(value, "the part codes", (CODE_GRID[0] * CODE_GRID[1],))
@@ -76,30 +92,49 @@ def read_codes(value: str) -> tuple[int, ...]:
     return tuple(int(code) for code in codes)
 
 
-def load_part_map(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (height, width) of a `.npy` of integers, or of a grey or palette `.png`.
+def load_part_map(source: Path | bytes, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (height, width) of a `.npy` of integers, or of a grey or palette `.png`: a file, or the bytes of one.
 
     A map of another shape is resampled to `size` (width, height), nearest neighbour; -1 and 255 mean: not
     scored.
     """
-    parts = _load_array(path) if path.suffix == ".npy" else open_indices(path)
+    name = "The part map" if isinstance(source, bytes) else str(source)
+    parts = _load_array(source, name) if _is_array(source) else open_indices(source)
     if parts.ndim != 2 or parts.dtype.kind not in "iub":
-        raise RefHCMError(f"{path} is no part map: it has shape {parts.shape} and type {parts.dtype}.")
+        raise RefHCMError(f"{name} is no part map: it has shape {parts.shape} and type {parts.dtype}.")
     width, height = size
     if parts.shape != (height, width):
         rows = (np.arange(height) * 2 + 1) * parts.shape[0] // (2 * height)
         parts = parts[rows][:, (np.arange(width) * 2 + 1) * parts.shape[1] // (2 * width)]
     parts = np.where(parts == -1, IGNORED_PART, parts)
     if np.any((parts < 0) | ((parts >= len(PART_NAMES)) & (parts != IGNORED_PART))):
-        raise RefHCMError(f"{path} has classes outside 0 to {len(PART_NAMES) - 1}.")
+        raise RefHCMError(f"{name} has classes outside 0 to {len(PART_NAMES) - 1}.")
     return parts.astype(np.uint8)
 
 
-def _load_array(path: Path) -> np.ndarray:
+def part_map_size(source: Path | bytes) -> tuple[int, int]:
+    """(width, height) of the file of a part map, as it is stored; RefHCMError as `load_part_map`."""
+    if not _is_array(source):
+        return picture_size(source)
+    name = "The part map" if isinstance(source, bytes) else str(source)
+    shape = _load_array(source, name).shape
+    if len(shape) != 2:
+        raise RefHCMError(f"{name} has the shape {shape}, not (height, width).")
+    return shape[1], shape[0]
+
+
+def _is_array(source: Path | bytes) -> bool:
+    return source.startswith(b"\x93NUMPY") if isinstance(source, bytes) else source.suffix == ".npy"
+
+
+def _load_array(source: Path | bytes, name: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: nothing is read before the check
-    except (OSError, ValueError, EOFError) as error:
-        raise RefHCMError(f"{path} is not an array of numbers ({error}).") from error
+        if isinstance(source, bytes):
+            array = np.load(io.BytesIO(source), allow_pickle=False)
+        else:
+            array = np.load(source, mmap_mode="r", allow_pickle=False)  # mapped: nothing is read before the check
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise RefHCMError(f"{name} is not an array of numbers ({error}).") from error
     if not 0 < array.size <= MAX_PIXELS:
-        raise RefHCMError(f"{path} has {array.size:,} entries, not 1 to {MAX_PIXELS:,}.")
+        raise RefHCMError(f"{name} has {array.size:,} entries, not 1 to {MAX_PIXELS:,}.")
     return array

@@ -76,9 +76,16 @@ def open_sized(
 
 def picture_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
     """(width, height) of the pixels as they are stored, from the header alone; RefHCMError as `open_image`."""
-    with _open_header(source, name := _name(source)) as picture:
+    name = _name(source)
+    with _open_header(source, name) as picture:
         _check_size(picture.size, name, MAX_PIXELS)
         return picture.size
+
+
+def picture_format(source: str | os.PathLike | bytes) -> str:
+    """One of `FORMATS`, from the header alone; RefHCMError as `open_image`."""
+    with _open_header(source, _name(source)) as picture:
+        return picture.format or ""
 
 
 def turned_by_exif(path: str | os.PathLike) -> bool:
@@ -88,19 +95,20 @@ def turned_by_exif(path: str | os.PathLike) -> bool:
         return _exif_turn(picture) is not None
 
 
-def open_indices(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def open_indices(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """uint8 (H, W): the classes of a label map stored as a grey or palette picture; RefHCMError for any
     other."""
-    picture = _open_header(path, str(path))
-    _check_size(picture.size, str(path), max_pixels)
+    name = _name(source)
+    picture = _open_header(source, name)
+    _check_size(picture.size, name, max_pixels)
     if picture.mode not in ("L", "P") or picture.format == "JPEG":
         raise RefHCMError(
-            f"{path} is no label map: it is {picture.mode} {picture.format}, not a grey or palette PNG."
+            f"{name} is no label map: it is {picture.mode} {picture.format}, not a grey or palette PNG."
         )
     try:
         return np.array(picture, np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
-        raise RefHCMError(f"{path} is cut off or damaged ({error}): get a whole copy of it.") from error
+        raise RefHCMError(f"{name} is cut off or damaged ({error}): get a whole copy of it.") from error
 
 
 def to_tensor(image: Image.Image, size: int, mean: Any = 0.5, std: Any = 0.5) -> torch.Tensor:

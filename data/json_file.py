@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +10,6 @@ from ..errors import RefHCMError
 
 MAX_JSON_BYTES = 2 << 30
 """The largest public annotation file (COCO's instances_train2017.json) has 0.45 GB."""
-MAX_LINE_BYTES = 16 << 20
 
 
 def read_json(path: str | Path, kind: type[dict] | type[list], limit: int = MAX_JSON_BYTES) -> Any:
@@ -24,23 +22,9 @@ def read_json(path: str | Path, kind: type[dict] | type[list], limit: int = MAX_
     return content
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line that is not empty; RefHCMError for a line that is none."""
-    path = Path(path)
-    if not path.is_file():
-        raise RefHCMError(f"There is no file at {path}: check the path.")
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise RefHCMError(f"{path}, line {number} has more than {MAX_LINE_BYTES:,} bytes.")
-            if not line.strip():
-                continue
-            content = _parsed(line, f"{path}, line {number}")
-            if not isinstance(content, dict):
-                raise RefHCMError(f"{path}, line {number} is not a JSON object like {{...}}.")
-            yield number, content
+def loads(text: str) -> Any:
+    """What a JSON text says; ValueError for none, and for NaN and Infinity, which are no JSON."""
+    return json.loads(text, parse_constant=_refused)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -55,7 +39,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 def _parsed(content: bytes, where: str) -> Any:
     try:
-        return json.loads(content.decode("utf-8-sig"), parse_constant=_refused)
+        return loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RefHCMError(f"{where} is not UTF-8 text: get a whole copy of it.") from error
     except RecursionError as error:

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .fields import is_path
-from .rows import LAYOUTS, guess_kind
+from .row_file import RowFile
+from .rows import open_rows
 from .tsv import TsvFile
 
 _COCO_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})(?:_\d+)*", re.ASCII)
@@ -62,7 +63,7 @@ class Leaks:
         )
 
 
-def picture_ids(file: TsvFile) -> Iterator[tuple[int, str, bool]]:
+def picture_ids(file: RowFile) -> Iterator[tuple[int, str, bool]]:
     """For each row of a file its line (from 1), what tells its picture from others, and whether that is an id. Raises
     BadRow for a row without these columns.
     """
@@ -74,7 +75,7 @@ def picture_ids(file: TsvFile) -> Iterator[tuple[int, str, bool]]:
             key = f"cihp:{match[1]}"  # rpar and rhrc are CIHP's people
         named = bool(key)
         if not key:
-            key, named = _by_picture(file.head(row, ["image"])["image"])
+            key, named = _by_picture(file, row)
         yield file.line(row), key, named
 
 
@@ -85,19 +86,24 @@ def _stated_id(stated: str) -> str:
     return stated if number is None else f"COCO {number}"
 
 
-def _by_picture(value: str) -> tuple[str, bool]:
+def _by_picture(file: RowFile, row: int) -> tuple[str, bool]:
+    value = file.head(row, ["image"])["image"]
     if not is_path(value):
-        return f"picture {len(value)}-{zlib.crc32(value.encode()):08x}", False
+        try:
+            content = file.picture(row, value) or b""
+        except RefHCMError as error:
+            raise file.bad(row, str(error)) from error
+        return f"picture {len(content)}-{zlib.crc32(content):08x}", False
     number = coco_id(value)
     return (value, False) if number is None else (f"COCO {number}", True)
 
 
-def open_file(path: str | Path) -> TsvFile:
-    """A dataset file of any kind; RefHCMError where it is of none."""
-    return TsvFile(path, LAYOUTS[guess_kind(path)])
+def open_file(path: str | Path) -> RowFile:
+    """A dataset file of any kind, or shards; RefHCMError where it is of none."""
+    return open_rows(path)
 
 
-def find_leaks(training: Iterable[TsvFile], evaluation: Iterable[TsvFile]) -> list[Leaks]:
+def find_leaks(training: Iterable[RowFile], evaluation: Iterable[RowFile]) -> list[Leaks]:
     """What each of the training files shares with any of the evaluation files."""
     held: dict[str, str] = {}
     for file in evaluation:
@@ -115,7 +121,7 @@ def find_leaks(training: Iterable[TsvFile], evaluation: Iterable[TsvFile]) -> li
     return found
 
 
-def refuse_leaks(training: Iterable[TsvFile], evaluation: Sequence[TsvFile]) -> None:
+def refuse_leaks(training: Iterable[RowFile], evaluation: Sequence[RowFile]) -> None:
     """RefHCMError, with counts and examples, where a training file has a picture of an evaluation file."""
     for leaks in find_leaks(training, evaluation):
         if leaks.rows:
@@ -126,13 +132,15 @@ def refuse_leaks(training: Iterable[TsvFile], evaluation: Sequence[TsvFile]) -> 
             )
 
 
-def drop_rows(file: TsvFile, rows: Sequence[int], out: str | Path) -> int:
+def drop_rows(file: RowFile, rows: Sequence[int], out: str | Path) -> int:
     """Copy a file without some of its rows (numbers from 0); gives how many are left.
 
     `out` appears when it is complete. RefHCMError where it would lie in another folder than the pictures that its rows
     name by path, or take the place of the file itself.
     """
     path, out = file.path, Path(out)
+    if not isinstance(file, TsvFile):
+        raise RefHCMError(f"{path} is a file of shards: leave the rows out of the TSV file, and make shards of that.")
     if out.exists() and out.samefile(path):
         raise RefHCMError(f"{out} is the file that rows are left out of: name another.")
     named = file.head(0, [name for name in ("image", "parts") if name in file.columns])

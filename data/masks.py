@@ -98,6 +98,20 @@ def extent(mask: np.ndarray) -> Box | None:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def mask_extent(counts: str, size: tuple[int, int]) -> Box | None:
+    """As `extent`, of run lengths for a picture of `size` (width, height), without decoding them."""
+    from pycocotools import mask as coco
+
+    run_lengths(counts, size)  # compiled code reads them next, and believes everything
+    x, y, width, height = coco.toBbox({"counts": counts.encode("ascii"), "size": size[::-1]}).tolist()
+    return (x, y, x + width, y + height) if width and height else None
+
+
+def apart(one: Box, other: Box) -> bool:
+    """Whether two boxes do not even touch."""
+    return one[0] > other[2] or one[1] > other[3] or one[2] < other[0] or one[3] < other[1]
+
+
 def _counts_text(rle: dict[str, Any], size: tuple[int, int]) -> str:
     counts, stated = rle.get("counts"), rle.get("size")
     if stated != [size[1], size[0]]:

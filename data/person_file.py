@@ -15,6 +15,12 @@ A row has eleven fields between tabs, in the order of `COLUMNS`; what is not kno
     area       the person's segment area in square pixels as its source gives it (empty: the mask's), for OKS
     image      path of the picture, or the picture file in base64
 
+A file whose people are marked by points or scribbles, as RefHuman's prompts, has a twelfth field in every row:
+
+    points     what may be asked with, alternatives joined by `;`: x,y of one point, or of the points of a scribble one
+               after the other. Evaluation asks with the first. Empty: by words or box, as above; otherwise the box is
+               no part of the question, and text is None
+
 Where words mean several people, `box`, `keypoints`, `parts`, `mask` and `area` hold one entry each, joined by `|`.
 Paths count from the folder of the file.
 """
@@ -31,12 +37,17 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import RefHCMError
-from .annotation import KEYPOINT_NAMES, Box
-from .text import CAPTION_SEPARATOR
+from .annotation import KEYPOINT_NAMES, Box, Points
+from .text import CAPTION_SEPARATOR, clean_caption
 
 COLUMNS = ("id", "image_id", "text", "box", "keypoints", "codes", "parts", "captions", "mask", "area", "image")
+POINTS = "points"
+"""The twelfth column, of files that have it."""
 BY_REGION = "None"
-"""Stands for the words where the box itself is the question."""
+"""Stands for the words where the box itself, or points, are the question."""
+BETWEEN_POINTS = ";"
+EDGE = 1.0
+"""Pixels that a label may lie outside its picture before anybody minds: published numbers are rounded."""
 BETWEEN_PEOPLE = "|"
 """No field of one person can hold it: run lengths use the characters 0 to o."""
 
@@ -68,9 +79,15 @@ class PersonRow:
     """None: the question is the region of the one person."""
     captions: tuple[str, ...] = ()
     codes: tuple[int, ...] | None = None
+    points: tuple[Points, ...] = ()
+    """The question is any of these in place of the region; see `Question.points`."""
 
-    def line(self) -> str:
-        """The row as it stands in the file, with its line end. RefHCMError for what a row cannot say."""
+    def line(self, points: bool = False) -> str:
+        """The row as it stands in the file, with its line end; `points` gives it the twelfth column. RefHCMError for
+        what a row cannot say.
+        """
+        if self.points and (self.text is not None or not points):
+            raise RefHCMError(f"{self.id}: a question by points has no words, and its file has a column for them.")
         if self.text is None and len(self.people) != 1:
             raise RefHCMError(f"{self.id}: a question without words needs exactly one person, not {len(self.people)}.")
         if self.codes is not None and len(self.people) != 1:
@@ -87,15 +104,16 @@ class PersonRow:
             "mask": _joined(person.mask or "" for person in self.people),
             "area": _joined("" if person.area is None else numbers([person.area]) for person in self.people),
             "image": self.image,
+            POINTS: BETWEEN_POINTS.join(numbers(np.ravel(marks)) for marks in self.points),
         }
         for name, value in fields.items():
-            if any(character in value for character in "\t\r\n"):
-                raise RefHCMError(f"{self.id}: the field {name} holds a tab or a line end.")
+            if any(character in value for character in "\t\r\n\0"):
+                raise RefHCMError(f"{self.id}: the field {name} holds a tab, a line end or a NUL.")
             if not value and name in ("id", "text", "image"):
                 raise RefHCMError(f"{self.id}: the field {name} is empty.")
             if not value.isascii():
                 _check_letters(value, f"{self.id}: the field {name}")
-        return "\t".join(fields[name] for name in COLUMNS) + "\n"
+        return "\t".join(fields[name] for name in (*COLUMNS, *([POINTS] if points else []))) + "\n"
 
 
 class PersonWriter:
@@ -104,18 +122,19 @@ class PersonWriter:
         with PersonWriter(path) as out:
             out.add(row)
 
-    After an error inside the block nothing is left behind, and an older file of that name is untouched.
+    After an error inside the block nothing is left behind, and an older file of that name is untouched. `points` gives
+    every row the twelfth column.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, points: bool = False) -> None:
+        self.path, self.points = Path(path), points
         self.count = 0
         self._part = self.path.with_name(self.path.name + ".part")
         self._file = self._part.open("w", encoding="utf-8", newline="\n")
 
     def add(self, row: PersonRow) -> None:
         """Append one row."""
-        self._file.write(row.line())
+        self._file.write(row.line(self.points))
         self.count += 1
 
     def __enter__(self) -> PersonWriter:
@@ -141,8 +160,8 @@ def numbers(values: Iterable[float]) -> str:
 
 
 def clean_field(text: str) -> str:
-    """Words as one field can hold them: tabs and line ends become spaces, everything else stays."""
-    return " ".join(text.split())
+    """Words as one field can hold them: tabs, line ends and NUL become spaces, everything else stays."""
+    return " ".join(text.replace("\0", " ").split())
 
 
 def _words(text: str | None) -> str:
@@ -160,8 +179,8 @@ def _box(box: Box, row: str) -> str:
 
 
 def _caption(caption: str, row: str) -> str:
-    cleaned = clean_field(caption)
-    if not cleaned or CAPTION_SEPARATOR in cleaned:
+    cleaned = clean_field(caption).strip("& ")  # what joins captions must not grow into them
+    if not clean_caption(cleaned) or CAPTION_SEPARATOR in cleaned:
         raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
     return cleaned
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .annotation import Annotation, Box, Question
-from .fields import load_part_map, read_box, read_codes, read_keypoints, read_numbers
+from .fields import load_part_map, read_box, read_codes, read_keypoints, read_numbers, read_points
 from .masks import decode_mask, mask_area
-from .person_file import BETWEEN_PEOPLE, BY_REGION, COLUMNS
+from .person_file import BETWEEN_PEOPLE, BY_REGION, COLUMNS, POINTS
+from .row_file import BadRow, RowFile
+from .shards import ShardFiles, is_shards
 from .text import scoring_captions, training_captions
 from .transforms import Pair
-from .tsv import BadRow, TsvFile
+from .tsv import TsvFile
 
 OWN = "person"
 """The kind of our own files (`person_file`): fields may be empty, and words may mean any number of people."""
@@ -26,9 +28,13 @@ LAYOUTS: dict[str, dict[str, int]] = {
     "rhrc": {"id": 0, "captions": 1, "box": 2, "image": 3},
     OWN: {name: column for column, name in enumerate(COLUMNS)},
 }
+WITH_POINTS = {**LAYOUTS[OWN], POINTS: len(COLUMNS)}
+"""Our own files that ask by points or scribbles."""
 """Name of a field -> column (from 0) in the files published with RefHCM, and (`person`) in our own files, where one row
 knows everything about a person, so that one file serves every task."""
 
+_EARLIER_COLUMNS = 9
+"""How many our own files had before they knew masks and areas."""
 _OF_EACH = ("keypoints", "parts", "mask", "area")
 """Fields beside the box with an entry for each person."""
 
@@ -39,8 +45,8 @@ class Reading:
 
     own: bool
     """Whether the row is of our own layout."""
-    find: Callable[[str], Path]
-    """Gives the file of a part map that a row names."""
+    find: Callable[[str], Path | bytes]
+    """Gives the file of a part map that a row names, or its bytes."""
     parts: bool = False
     masks: bool = False
     scoring: bool = False
@@ -52,14 +58,17 @@ def read_pair(fields: Mapping[str, str], size: tuple[int, int], reading: Reading
     people = _people(fields, size, reading)
     text = fields.get("text")
     by_box = text is None or text == BY_REGION
-    region: Box | None = None
-    if len(people) == 1 and (by_box or reading.own):
-        region = people[0].box
-    if by_box and region is None:
+    if by_box and len(people) != 1:
         raise RefHCMError(f"a question without words needs exactly one person, not {len(people)}.")
     if reading.own and not by_box and not text:
         raise RefHCMError("the text is empty.")
-    question = Question(size, None if by_box else text, region)
+    points = read_points(fields[POINTS], size) if fields.get(POINTS) else ()
+    if points and not by_box:
+        raise RefHCMError("a question by points has no words.")
+    region: Box | None = None
+    if len(people) == 1 and (by_box or reading.own) and not points:
+        region = people[0].box
+    question = Question(size, None if by_box else text, region, points)
     split = scoring_captions if reading.scoring else training_captions
     captions = split(fields["captions"]) if _says(fields, "captions", reading) else ()
     codes = read_codes(fields["codes"]) if fields.get("codes") else None
@@ -125,7 +134,7 @@ class Known:
     everything about one person, so that whoever uses them meets, and counts, what is wrong.
     """
 
-    def __init__(self, file: TsvFile, kind: str) -> None:
+    def __init__(self, file: RowFile, kind: str) -> None:
         names = [name for name in file.columns if name != "image"]
         self.people = np.ones(len(file), np.int8)
         self.fields = {name: np.ones(len(file), bool) for name in names}
@@ -136,6 +145,8 @@ class Known:
             try:
                 fields = file.head(row, names)
             except BadRow:
+                if POINTS in self.fields:
+                    self.fields[POINTS][row] = False
                 continue
             for name, value in fields.items():
                 if name == "text":
@@ -152,6 +163,8 @@ class Known:
         left = np.ones(len(self.people), bool)
         reasons = {}
         tests = {"are about several people or nobody": self.people == 1}
+        if POINTS in self.fields:  # no task's instruction says what a point is
+            tests["ask by points"] = ~self.fields[POINTS]
         for name in needs:
             what = "ask without words" if name == "text" else f"do not know {name}"
             tests[what] = self.fields.get(name, np.zeros(len(self.people), bool))
@@ -161,22 +174,49 @@ class Known:
         return {reason: rows for reason, rows in reasons.items() if rows.any()}
 
 
+def open_rows(path: str | Path, kind: str | None = None, columns: Mapping[str, int] | None = None) -> RowFile:
+    """The rows of a TSV file, or of tar shards (see `shards`), of a `kind` (None: guessed) or with other `columns`.
+
+    RefHCMError where there is no such file, or its first row has the columns of no kind.
+    """
+    if columns is None and kind is None:
+        kind = guess_kind(path)
+    if columns is None and kind not in LAYOUTS:
+        raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}, or give columns.")
+    file = _opened(path, LAYOUTS[str(kind)] if columns is None else columns)
+    if kind == OWN and columns is None and len(file):
+        count = file.count(0)
+        if count == _EARLIER_COLUMNS:
+            raise RefHCMError(
+                f"{path} has the {_EARLIER_COLUMNS} columns of an earlier layout where {len(COLUMNS)} are expected: "
+                "make it again, or name its columns, with the picture in column 8 (from 0)."
+            )
+        if count == len(WITH_POINTS):
+            file.columns = dict(WITH_POINTS)
+    return file
+
+
+def _opened(path: str | Path, columns: Mapping[str, int]) -> RowFile:
+    return ShardFiles(path, columns) if is_shards(path) else TsvFile(path, columns)
+
+
 def guess_kind(path: str | Path) -> str:
     """The kind of a file, by the number of its columns and, where two kinds have as many, by what stands in them.
 
     RefHCMError where no kind fits, or the file is empty.
     """
-    file = TsvFile(path, ["only"])
+    file = _opened(path, {"only": 0})
     if not len(file):
         raise RefHCMError(f"{path} has no rows.")
     columns = file.count(0)
-    fitting = [kind for kind, layout in LAYOUTS.items() if len(layout) == columns]
+    layouts = [*LAYOUTS.items(), (OWN, WITH_POINTS)]
+    fitting = [kind for kind, layout in layouts if len(layout) == columns]
     if len(fitting) > 1:  # keypoints stand where rpar has the path of a part map
         names = {"value": LAYOUTS["rkpt"]["keypoints"]}
-        value = TsvFile(path, names).head(0, names)["value"]
+        value = _opened(path, names).head(0, names)["value"]
         numbers = value.replace(",", "").replace(".", "").replace("-", "").isdigit()
         fitting = ["rkpt" if numbers else "rpar"]
     if not fitting:
-        expected = ", ".join(f"{kind} {len(layout)}" for kind, layout in LAYOUTS.items())
+        expected = ", ".join(f"{kind} {len(layout)}" for kind, layout in layouts)
         raise RefHCMError(f"{path} has {columns} columns in its first line, as no kind of dataset has ({expected}).")
     return fitting[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .annotation import Annotation, Question
-from .tsv import BadRow
+from .row_file import BadRow
 from .vocabulary import BOS, EOS, PAD
 
 if TYPE_CHECKING:

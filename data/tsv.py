@@ -3,113 +3,101 @@ cache."""
 
 from __future__ import annotations
 
+import codecs
 import mmap
 import os
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import RefHCMError
+from .fields import decode_base64, is_path
+from .row_file import BadRow, RowFile
 
-_INDEX_VERSION = 1
-_HEADER = 3
-"""Numbers before the offsets in an index: version, size of the file in bytes, its time of change in
-nanoseconds."""
+__all__ = ["BadRow", "TsvFile", "index_path", "read_index", "write_index"]
 
-
-class BadRow(RefHCMError):
-    """A row of a dataset file that cannot be used; the message names the file and the line."""
-
-    def __init__(self, path: str | Path, line: int, why: str) -> None:
-        super().__init__(f"{path}, line {line}: {why}")
-        self.path, self.line, self.why = str(path), line, why
-
-    def __reduce__(self) -> tuple:
-        """Errors cross from loader processes with the arguments they were made of."""
-        return type(self), (self.path, self.line, self.why)
+_INDEX_VERSION = 2
+_HEADER = 4
+"""Numbers before the others in an index: version, size of the file in bytes, its time of change in nanoseconds, and how
+many others there are."""
+_TIP = 2048
+"""Bytes at each end of a picture that tell it from others: there lie a file's tables and its last pixels."""
 
 
-class TsvFile:
+class TsvFile(RowFile):
     """Rows of a tab-separated file without a header, by number.
 
-    `columns` names the fields: a sequence gives the whole row in file order, a mapping gives name -> column
-    index (from 0) and ignores other columns. The offsets of the lines are kept in `<file>.index.npy` (plain
-    numbers, never pickle) and rebuilt when size or time of change differ; where the folder cannot be written
-    they stay in memory. Empty lines are skipped. Reading is thread-safe, and safe after fork or in spawned
-    workers (no file position).
+    The offsets of the lines are kept in `<file>.index.npy` (plain numbers, never pickle; mapped into memory, so that
+    all processes of a machine share them) and found anew when size or time of change differ; where the folder cannot be
+    written they stay in memory. Several processes may open a file at once: each that finds no index writes one, whole.
+    Empty lines are skipped, line ends of Windows and a mark of UTF-8 at the beginning are no part of a field. Reading
+    is thread-safe, and safe after fork or in spawned workers (no file position).
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str] | Mapping[str, int]) -> None:
-        self.path = Path(path)
+        super().__init__(path, columns)
         if not self.path.is_file():
-            raise RefHCMError(
-                f"There is no dataset file at {self.path}: check the path, or download it first."
-            )
-        by_name = columns if isinstance(columns, Mapping) else {name: i for i, name in enumerate(columns)}
-        self.columns = dict(by_name)
-        self.width = max(self.columns.values()) + 1
-        self.exact = not isinstance(columns, Mapping)
+            raise RefHCMError(f"There is no dataset file at {self.path}: check the path, or download it first.")
         self._map: mmap.mmap | None = None
-        self._spans, self._lines = self._load_index()
+        self._rows = self._load_index()
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self._rows)
 
-    def __getitem__(self, row: int) -> dict[str, str]:
-        """The fields of row number `row` (from 0); BadRow when columns are missing or the text is not
-        UTF-8."""
-        return self.read(row, self.columns)
+    def raw(self, row: int) -> bytes:
+        """See `RowFile`."""
+        begin, end = self._span(row)
+        return self._bytes()[begin:end]
 
-    def read(self, row: int, names: Iterable[str]) -> dict[str, str]:
-        """As `[row]`, but only the named fields."""
-        fields = self._fields(row)
-        try:
-            return {name: fields[self.columns[name]].decode("utf-8") for name in names}
-        except UnicodeDecodeError as error:
-            raise self.bad(row, "the text is not UTF-8.") from error
+    def line(self, row: int) -> int:
+        """See `RowFile`."""
+        return int(self._rows[row, 2])
 
     def head(self, row: int, names: Iterable[str]) -> dict[str, str]:
         """As `read`, without going through what stands behind the last of the named columns, such as a picture."""
         wanted = {name: self.columns[name] for name in names}
-        begin, end = map(int, self._spans[row])
-        content, fields, at = self._bytes(), [], begin
-        for _ in range(max(wanted.values(), default=-1) + 1):
-            stop = content.find(b"\t", at, end)
-            fields.append(content[at : end if stop < 0 else stop].rstrip(b"\r\n"))
-            at = stop + 1
+        spans = self._columns(row, max(wanted.values(), default=-1))
+        if wanted and len(spans) <= max(wanted.values()):
+            raise self.short(row, len(spans))
+        content = self._bytes()
+        return self.decoded(row, {name: content[slice(*spans[column])] for name, column in wanted.items()})
+
+    def picture(self, row: int, value: str) -> bytes | None:
+        """Decoded base64, or None for a path."""
+        return None if is_path(value) else decode_base64(value)
+
+    def picture_name(self, row: int) -> str:
+        """The path; or for base64 a checksum of its two ends, because all of a large file would take minutes."""
+        at = self.columns["image"]
+        spans = self._columns(row, at)
+        if len(spans) <= at:
+            raise self.short(row, len(spans))
+        (begin, end), content = spans[at], self._bytes()
+        first, last = content[begin : min(end, begin + _TIP)], content[max(begin, end - _TIP) : end]
+        if is_path(last.decode("utf-8", "replace")):
+            return self.head(row, ["image"])["image"]
+        return f"{end - begin}-{zlib.crc32(first + last):08x}"
+
+    def _columns(self, row: int, last: int) -> list[tuple[int, int]]:
+        """First and end byte of the columns of a row, up to the one called `last` at most."""
+        content, (begin, end) = self._bytes(), self._span(row)
+        spans = []
+        for _ in range(last + 1):
+            stop = content.find(b"\t", begin, end)
+            spans.append((begin, end if stop < 0 else stop))
             if stop < 0:
                 break
-        if wanted and len(fields) <= max(wanted.values()):
-            raise self.bad(row, f"{len(fields)} columns where {self.width} are expected.")
-        try:
-            return {name: fields[column].decode("utf-8") for name, column in wanted.items()}
-        except UnicodeDecodeError as error:
-            raise self.bad(row, "the text is not UTF-8.") from error
+            begin = stop + 1
+        return spans
 
-    def count(self, row: int) -> int:
-        """How many columns a row has."""
-        return self.raw(row).count(b"\t") + 1
-
-    def raw(self, row: int) -> bytes:
-        """A row as it stands in the file, without its line end."""
-        begin, end = self._spans[row]
-        return self._bytes()[begin:end].rstrip(b"\r\n")
-
-    def line(self, row: int) -> int:
-        """The line number (from 1) of a row, as an editor shows it."""
-        return int(self._lines[row])
-
-    def bad(self, row: int, why: str) -> BadRow:
-        """The error that says what is wrong with a row."""
-        return BadRow(self.path, self.line(row), why)
-
-    def _fields(self, row: int) -> list[bytes]:
-        fields = self.raw(row).split(b"\t")
-        if len(fields) < self.width or (self.exact and len(fields) != self.width):
-            raise self.bad(row, f"{len(fields)} columns where {self.width} are expected.")
-        return fields
+    def _span(self, row: int) -> tuple[int, int]:
+        """First and end byte of a row, without its line end."""
+        begin, end, _ = map(int, self._rows[row])
+        return begin, end
 
     def _bytes(self) -> mmap.mmap:
         if self._map is None:
@@ -121,54 +109,65 @@ class TsvFile:
         """Spawned workers map the file themselves."""
         return {**self.__dict__, "_map": None}
 
-    # -- the index -------------------------------------------------------------------------------------------
-    @property
-    def index_path(self) -> Path:
-        """Where the offsets are kept."""
-        return self.path.with_name(self.path.name + ".index.npy")
-
-    def _load_index(self) -> tuple[np.ndarray, np.ndarray]:
-        """int64 (n, 2) begin and end of each row in bytes, and int64 (n) line numbers."""
-        stat = self.path.stat()
-        head = np.array([_INDEX_VERSION, stat.st_size, stat.st_mtime_ns], np.int64)
-        stored = _read_index(self.index_path)
-        if stored is None or len(stored) <= _HEADER or not np.array_equal(stored[:_HEADER], head):
-            stored = np.concatenate([head, _scan(self._bytes() if stat.st_size else b"")])
-            _write_index(self.index_path, stored)
-        ends = stored[_HEADER:]
-        spans = np.stack([ends[:-1], ends[1:]], axis=1)
-        filled = np.ones(len(spans), bool)
-        for line in np.flatnonzero(spans[:, 1] - spans[:, 0] <= len("\r\n")):
-            filled[line] = bool(self._bytes()[slice(*spans[line])].strip(b"\r\n"))
-        return spans[filled], np.flatnonzero(filled) + 1
+    def _load_index(self) -> np.ndarray:
+        """int64 (rows, 3): first byte, end (without the line end) and line number (from 1) of each row."""
+        place, stat = index_path(self.path), self.path.stat()
+        stored = read_index(place, _INDEX_VERSION, stat)
+        if stored is None:
+            stored = _scan(self._bytes()) if stat.st_size else np.empty(0, np.int64)
+            write_index(place, _INDEX_VERSION, stat, stored, self.path)
+        return stored.reshape(-1, 3)
 
 
-def _scan(content: mmap.mmap | bytes) -> np.ndarray:
-    """int64: 0, and the byte behind each line of the file."""
-    ends = [0]
+def _scan(content: mmap.mmap) -> np.ndarray:
+    """int64: first byte, end (without the line end) and line number of each line that is not empty."""
+    ends = [len(codecs.BOM_UTF8) if content[:3] == codecs.BOM_UTF8 else 0]
     while (at := content.find(b"\n", ends[-1])) >= 0:
         ends.append(at + 1)
     if ends[-1] < len(content):
         ends.append(len(content))
-    return np.array(ends, np.int64)
+    begins, ends_ = np.array(ends[:-1], np.int64), np.array(ends[1:], np.int64)
+    letters = np.frombuffer(content, np.uint8)
+    for mark in b"\n\r":
+        ends_ -= (ends_ > begins) & (letters[ends_ - 1] == mark)
+    rows = np.stack([begins, ends_, np.arange(1, len(ends))], axis=1)
+    return rows[ends_ > begins].ravel()
 
 
-def _read_index(path: Path) -> np.ndarray | None:
+# -- indices -------------------------------------------------------------------------------------------------
+def index_path(path: Path) -> Path:
+    """Where the index of a file is kept."""
+    return path.with_name(path.name + ".index.npy")
+
+
+def read_index(path: Path, version: int, stat: os.stat_result) -> np.ndarray | None:
+    """The numbers that `write_index` wrote for a file of this `stat`, mapped into memory; None where there are none, or
+    the file has changed since."""
     try:
-        stored = np.load(path, allow_pickle=False)
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return (
-        stored if isinstance(stored, np.ndarray) and stored.dtype == np.int64 and stored.ndim == 1 else None
-    )
+    if not isinstance(stored, np.ndarray) or stored.dtype != np.int64 or stored.ndim != 1:
+        return None
+    head = _head(version, stat, len(stored) - _HEADER)
+    return np.asarray(stored[_HEADER:]) if np.array_equal(stored[:_HEADER], head) else None
 
 
-def _write_index(path: Path, index: np.ndarray) -> None:
-    """Write beside the file, whole or not at all; a folder that cannot be written is no error."""
+def write_index(path: Path, version: int, stat: os.stat_result, numbers: np.ndarray, model: Path) -> None:
+    """Keep int64 numbers for a file, whole or not at all, with the permissions of `model`; a folder that cannot be
+    written is no error."""
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, index, allow_pickle=False)
-        os.replace(part, path)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError:
         return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, np.concatenate([_head(version, stat, len(numbers)), numbers]), allow_pickle=False)
+        shutil.copymode(model, part)
+        os.replace(part, path)
+    except OSError:
+        os.unlink(part)
+
+
+def _head(version: int, stat: os.stat_result, count: int) -> np.ndarray:
+    return np.array([version, stat.st_size, stat.st_mtime_ns, count], np.int64)

@@ -17,16 +17,14 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .annotation import Annotation
-from .dataset import ReferringDataset
-from .fields import decode_base64, is_path
-from .images import open_sized, picture_size
-from .masks import extent
-from .person_file import BETWEEN_PEOPLE
+from .fields import is_path, part_map_size
+from .images import open_sized
+from .masks import apart, extent
+from .person_file import BETWEEN_PEOPLE, EDGE
+from .referring import ReferringDataset
+from .row_file import BadRow
 from .rows import OWN, Reading, guess_kind, read_pair
-from .tsv import BadRow
 
-_EDGE = 1.0
-"""Pixels that a label may lie outside its picture before anybody minds: published numbers are rounded."""
 _KEPT = 1000
 """Faults that are remembered one by one."""
 
@@ -88,12 +86,12 @@ class _Validator:
         self.own = kind == OWN
         self._ids: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, int] | str] = {}
-        self._reading = Reading(self.own, self.data.find_parts, parts=True, masks=True)
+        self._reading = Reading(self.own, self.data.parts_source, parts=True, masks=True)
 
     def run(self, progress: bool) -> Validation:
         from tqdm import tqdm
 
-        for row in tqdm(range(len(self.data)), desc="rows", disable=not progress):
+        for row in tqdm(range(len(self.data)), desc="rows", disable=None if progress else True):
             try:
                 why = "; ".join(self._row(row))
             except BadRow as error:
@@ -111,12 +109,12 @@ class _Validator:
         """What is wrong with a row, one sentence each; ValueError where the rest cannot be looked at."""
         file = self.data.file
         if (count := file.count(row)) != file.width:
-            raise RefHCMError(f"{count} columns where {file.width} are expected.")
+            raise file.short(row, count)
         fields = file[row]
         yield from self._id(fields["id"], file.line(row))
         if "text" in fields and not fields["text"].strip():
             yield from self._minor("the text is empty.")
-        size = self._size(fields["image"])
+        size = self._size(row, fields["image"])
         question, answer = read_pair(fields, size, self._reading)
         self._count(fields, answer, question.text is None)
         people = (answer,) if answer.people is None else answer.people
@@ -137,13 +135,12 @@ class _Validator:
         else:
             self._ids[name] = line
 
-    def _size(self, value: str) -> tuple[int, int]:
+    def _size(self, row: int, value: str) -> tuple[int, int]:
         """(width, height) of a picture, which is decoded once; RefHCMError where it cannot be."""
         key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
         if key not in self._sizes:
             try:
-                source = self.data.find_picture(value) if is_path(value) else decode_base64(value)
-                self._sizes[key] = open_sized(source, orient=False)[1]
+                self._sizes[key] = open_sized(self.data.picture_source(row, value), orient=False)[1]
             except RefHCMError as error:
                 self._sizes[key] = str(error)
         known = self._sizes[key]
@@ -153,10 +150,7 @@ class _Validator:
 
     def _other_size(self, path: str, size: tuple[int, int]) -> bool:
         """Whether a part map is not of the picture's (width, height), so that it is resampled when it is read."""
-        file = self.data.find_parts(path)
-        if file.suffix == ".npy":
-            return np.load(file, mmap_mode="r", allow_pickle=False).shape != size[::-1]
-        return picture_size(file) != size
+        return part_map_size(self.data.parts_source(path)) != size
 
     def _count(self, fields: dict[str, str], answer: Annotation, by_region: bool) -> None:
         known = self.result.known
@@ -172,7 +166,7 @@ class _Validator:
         x1, y1, x2, y2 = person.box
         if x2 <= x1 or y2 <= y1:
             yield f"the box {person.box} has no width or height."
-        if min(x1, y1, width - x2, height - y2) < -_EDGE:
+        if min(x1, y1, width - x2, height - y2) < -EDGE:
             yield from self._minor("the box reaches over the edge of its picture.")
         if person.keypoints is not None:
             yield from self._keypoints(person)
@@ -182,7 +176,7 @@ class _Validator:
             found = extent(person.mask)
             if found is None:
                 yield "the mask is empty."
-            elif found[0] > x2 or found[1] > y2 or found[2] < x1 or found[3] < y1:
+            elif apart(person.box, found):
                 yield "the mask lies outside the box."
 
     def _keypoints(self, person: Annotation) -> Iterator[str]:
@@ -191,7 +185,7 @@ class _Validator:
         if not np.isin(seen, (0, 1, 2)).all():
             yield "a keypoint's visibility is not 0, 1 or 2."
         labelled = places[seen > 0]
-        if (labelled < -_EDGE).any() or (labelled > np.array(person.size) + _EDGE).any():
+        if (labelled < -EDGE).any() or (labelled > np.array(person.size) + EDGE).any():
             yield from self._minor("a labelled keypoint lies outside the picture.")
 
     def _minor(self, what: str) -> Iterator[str]:

@@ -41,6 +41,7 @@ class TaskOptions(FairseqDataclass):
     max_tgt_length: int = field(default=100, metadata={"help": "words of a caption that are learnt"})
     flip: float = field(default=0.0, metadata={"help": "chance of mirroring picture, words and labels"})
     zoom: float = field(default=1.0, metadata={"help": "below 1: crop to a random share of each side"})
+    shrink: float = field(default=1.0, metadata={"help": "below 1: show at a random share of a grey canvas's sides"})
     colour: float = field(default=0.0, metadata={"help": "greatest change of brightness, contrast, saturation"})
     draft: int = field(default=0, metadata={"help": "decode JPEGs at no more than needed for this side; 0: full"})
     part_maps: bool = field(default=False, metadata={"help": "read part maps in training, for --detail-weight"})
@@ -137,7 +138,7 @@ class ReferringTask(FairseqTask):
             self.network.image_size,
             grouped=stream.grouped,
             one_task=one_task,
-            augment=Augmentation(self.cfg.flip, self.cfg.zoom, self.cfg.colour) if training else None,
+            augment=Augmentation(self.cfg.flip, self.cfg.zoom, self.cfg.colour, self.cfg.shrink) if training else None,
             seed=self.cfg.seed,
             mean=self.network.image_mean,
             std=self.network.image_std,

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ..data.dataset import ReferringDataset
 from ..data.faults import too_many
-from ..data.fields import decode_base64, is_path
 from ..data.images import open_sized, picture_size
 from ..data.person_file import BETWEEN_PEOPLE
+from ..data.row_file import BadRow
 from ..data.rows import OWN, Reading, read_pair
-from ..data.tsv import BadRow
 from ..data.vocabulary_file import describe_vocabulary
 from .predictor import RefHCMPredictor
 
@@ -31,19 +30,18 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     cannot be used. The digest covers the rows as they stand in the file, and the sizes of the pictures' files.
     """
     digest, faults = hashlib.sha256(), list[BadRow]()
-    reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough)
+    reading = Reading(rows.kind == OWN, rows.parts_source, parts=thorough, masks=thorough)
     pictures: dict[str, tuple[tuple[int, int], int]] = {}
     for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, delay=2):
         try:
             fields = rows.file[row]
-            value = fields["image"]
-            key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
+            key = rows.file.picture_name(row)
             if key not in pictures:
-                pictures[key] = _picture(rows, value, thorough)
+                pictures[key] = _picture(rows.picture_source(row, fields["image"]), thorough)
             size, length = pictures[key]
             read_pair(fields, size, reading)
             for path in fields.get("parts", "").split(BETWEEN_PEOPLE):
-                length += rows.find_parts(path).stat().st_size if path else 0
+                length += _length(rows.parts_source(path)) if path else 0
             digest.update(rows.file.raw(row) + b"\n%d\n" % length)
         except BadRow as error:
             faults.append(error)
@@ -54,11 +52,14 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     return digest.hexdigest()[:_DIGITS]
 
 
-def _picture(rows: ReferringDataset, value: str, thorough: bool) -> tuple[tuple[int, int], int]:
-    """(width, height) of a picture, and the bytes of its file where a row names one."""
-    source = rows.find_picture(value) if is_path(value) else decode_base64(value)
+def _picture(source: Path | bytes, thorough: bool) -> tuple[tuple[int, int], int]:
+    """(width, height) of a picture, and the bytes of its file."""
     size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
-    return size, 0 if isinstance(source, bytes) else source.stat().st_size
+    return size, _length(source)
+
+
+def _length(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def fingerprint(predictor: RefHCMPredictor) -> str:

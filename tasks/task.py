@@ -140,7 +140,8 @@ def encode_instruction(
 
     if question.text is not None:
         return vocabulary.encode_text(prompt.format(normalise_reference(question.text, max_words)))
-    assert question.region is not None  # a Question has words or a region
+    if question.region is None:
+        raise ValueError("The question is asked by points, which no instruction knows.")
     region = box_tokens(vocabulary, question.region, question.size, clamp)
     return [t for word in prompt.split() for t in (region if word == "{}" else vocabulary.encode_text(" " + word))]
 

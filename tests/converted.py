@@ -9,7 +9,7 @@ from PIL import Image
 
 from refhcm.data.converters.base import Options, run
 from refhcm.data.dataset import ReferringDataset, SampleDataset
-from refhcm.data.person_file import COLUMNS
+from refhcm.data.person_file import COLUMNS, POINTS
 from refhcm.data.rows import OWN
 from refhcm.data.samples import collate
 from refhcm.data.validate import validate
@@ -46,8 +46,9 @@ def check(path, task, vocabulary):
 
 def rows_of(path):
     """The rows of a file of ours, as fields by name."""
-    lines = Path(path).read_text("utf-8").splitlines()
-    return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
+    rows = [line.split("\t") for line in Path(path).read_text("utf-8").split("\n")[:-1]]
+    names = (*COLUMNS, *([POINTS] if len(rows[0]) > len(COLUMNS) else []))
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def save_picture(path, size=(40, 30), shade=128, **options):

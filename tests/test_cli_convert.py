@@ -5,23 +5,7 @@ import json
 import pytest
 from coco_tree import make_tree
 
-from refhcm import cli
 from refhcm.data.converters import known
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # from argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_without_a_name_the_converters_are_listed(run):

@@ -15,18 +15,9 @@ WORDS = ["--text", "the man in the red coat"]
 
 
 @pytest.fixture
-def run(tiny_predictor, monkeypatch, capsys):
-    """Run the command with the tiny model: (exit code, stdout, stderr)."""
+def run(run, tiny_predictor, monkeypatch):
+    """Run the command with the tiny model."""
     monkeypatch.setattr(cli, "_load", lambda arguments: tiny_predictor)
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # from argparse
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
     return run
 
 

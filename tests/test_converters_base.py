@@ -22,9 +22,11 @@ from refhcm.data.converters.base import (
     run,
 )
 from refhcm.data.converters.pictures import PictureFolder
+from refhcm.data.converters.tables import Line, read_table
 from refhcm.data.fields import read_box
-from refhcm.data.json_file import read_json, read_json_lines
-from refhcm.data.person_file import Person, PersonRow, numbers
+from refhcm.data.json_file import read_json
+from refhcm.data.person_file import COLUMNS, Person, PersonRow, numbers
+from refhcm.data.tsv import TsvFile
 from refhcm.errors import RefHCMError
 
 SIZE = (40, 30)
@@ -210,7 +212,54 @@ def test_json_of_others_is_read_strictly(tmp_path, content, said):
 
 def test_json_lines_are_numbered_as_an_editor_shows_them(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"b": 2}\n[3]\n')
-    lines = read_json_lines(tmp_path / "a.jsonl")
-    assert [next(lines), next(lines)] == [(1, {"a": 1}), (3, {"b": 2})]
-    with pytest.raises(RefHCMError, match="line 4 is not a JSON object"):
-        next(lines)
+    first, second, third = read_table(tmp_path / "a.jsonl")
+    assert (first, second) == (Line("line 1", {"a": 1}), Line("line 3", {"b": 2}))
+    assert third.where == "line 4" and "not a JSON object" in third.error
+
+
+# -- converting again -------------------------------------------------------------------------------------
+def splits(*names):
+    """A converter that writes one row to each of these splits."""
+
+    def convert(job):
+        picture = job.pictures(job.images_folder(".")).get("a.jpg")
+        for name in names:
+            job.add(name, PersonRow(name, "1", picture.value, (Person((1, 2, 3, 4)),), "man"))
+
+    return converter(convert)
+
+
+def test_old_splits_go_when_a_source_is_converted_again(source, tmp_path):
+    out = tmp_path / "out"
+    run(splits("train", "val", "testA"), Options(source, out))
+    TsvFile(out / "val.tsv", COLUMNS)  # leaves its index
+    (out / "mine.tsv").write_text("somebody's own")
+    report, files = run(splits("train", "testA"), Options(source, out))
+    assert sorted(path.name for path in out.glob("*.tsv*")) == ["mine.tsv", "testA.tsv", "train.tsv"]
+    assert any(note.startswith("val.tsv of the earlier conversion is removed") for note in report.notes)
+    assert report.table().count("note: val.tsv") == 1 and len(files) == 2
+
+
+def test_a_conversion_that_fails_leaves_the_old_files(source, tmp_path):
+    out = tmp_path / "out"
+    run(splits("train", "val"), Options(source, out))
+    before = {path.name: path.read_bytes() for path in out.glob("*.*")}
+    with pytest.raises(RefHCMError, match="gave no rows"):
+        run(splits(), Options(source, out))
+    assert {path.name: path.read_bytes() for path in out.glob("*.*")} == before
+
+
+def test_files_of_others_are_never_replaced(source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train.tsv").write_text("somebody's own")
+    with pytest.raises(RefHCMError, match=r"train\.tsv is there and no earlier conversion wrote it"):
+        run(splits("val", "train"), Options(source, out))
+    assert [path.name for path in out.glob("*.tsv*")] == ["train.tsv"]
+    (out / "report.json").write_text('{"accuracy": 1}')
+    with pytest.raises(RefHCMError, match="is the report of no conversion"):
+        run(splits("val"), Options(source, out))
+    (out / "report.json").write_text('{"dataset": "refcoco", "written": {"train": {}}}')
+    with pytest.raises(RefHCMError, match="holds what was converted of refcoco: name another --out for mine"):
+        run(splits("train"), Options(source, out))
+    assert (out / "train.tsv").read_text() == "somebody's own"

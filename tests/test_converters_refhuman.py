@@ -10,8 +10,10 @@ from converted import NONSENSE, check, convert, save_picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refhcm.data.dataset import ReferringDataset
+from refhcm.data.dataset import ReferringDataset, SampleDataset
+from refhcm.data.validate import validate
 from refhcm.errors import RefHCMError
+from refhcm.tasks import build
 
 SIZE = (40, 30)
 SCRIBBLE = [[[4 + i, 3 + k] for i in range(12)] for k in range(5)]
@@ -51,7 +53,7 @@ def test_words(tree, tmp_path, tiny_vocabulary):
     assert [row["image_id"] for row in (first, second, third)] == ["139", "139", "285"]
     assert (first["box"], first["area"]) == ("4,3,20.5,25", "200.5")
     assert first["keypoints"].startswith("5,6,2,7,8,1,0,0,0") and first["mask"]
-    assert report.counts()["val"]["people"] == 2 and not (tmp_path / "out" / "prompts.jsonl").exists()
+    assert report.counts()["val"]["people"] == 2
     question, answer, image = ReferringDataset(tmp_path / "out" / "val.tsv", "person")[1]
     assert question.text == "man with a hat" and image.size == SIZE and answer.keypoints[1].tolist() == [7, 8, 1]
     assert len(check(tmp_path / "out" / "val.tsv", "rkpt", tiny_vocabulary)) == 3
@@ -76,21 +78,29 @@ def test_damaged_entries_are_counted_or_refused(data):
     with tempfile.TemporaryDirectory() as folder:
         tree = save_tree(Path(folder) / "s", [image, entry(2)], [person, annotation(2)])
         for prompt in ("text", "point"):
-            report, rows = convert("refhuman", tree, Path(folder) / "out", prompt=prompt)
+            report, rows = convert("refhuman", tree, Path(folder) / prompt, prompt=prompt)
+            assert validate(Path(folder) / prompt / "val.tsv").faults == 0
             assert len(rows["val"]) + report.skipped.total() == 2
 
 
-@pytest.mark.parametrize(("prompt", "points"), [("point", [SCRIBBLE[0][5]]), ("scribble", SCRIBBLE[0])])
-def test_points_and_scribbles_stand_beside_the_rows(tree, tmp_path, prompt, points):
-    convert("refhuman", tree, tmp_path / "out")
+DRAWN = [[scribble[at]] for scribble in SCRIBBLE for at in (5, 4, 6, 7)]
+
+
+@pytest.mark.parametrize(("prompt", "marks"), [("point", DRAWN), ("scribble", SCRIBBLE)])
+def test_points_and_scribbles_are_the_question_of_a_row(tree, tmp_path, tiny_vocabulary, prompt, marks):
     report, rows = convert("refhuman", tree, tmp_path / "out", prompt=prompt)
-    assert {row["text"] for row in rows["val"]} == {"None"}
-    lines = [json.loads(line) for line in (tmp_path / "out" / "prompts.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in lines] == [row["id"] for row in rows["val"]]
-    assert lines[0]["kind"] == prompt and lines[0]["points"] == points and lines[0]["scribbles"] == SCRIBBLE
-    assert any("easier" in note for note in report.notes)
-    convert("refhuman", tree, tmp_path / "out")
-    assert not (tmp_path / "out" / "prompts.jsonl").exists()
+    assert {row["text"] for row in rows["val"]} == {"None"} and len(rows["val"]) == 3
+    assert validate(tmp_path / "out" / "val.tsv").faults == 0
+    data = ReferringDataset(tmp_path / "out" / "val.tsv", "person")
+    question, answer, _ = data[0]
+    assert [list(map(list, mark)) for mark in question.points] == marks  # the evaluation's comes first
+    assert question.text is None and question.region is None and answer.box == (4, 3, 20.5, 25)
+    assert data.shortfall(["box"])["ask by points"].all() and not len(data.usable(["box"]))
+    with pytest.raises(RefHCMError, match="can serve task rec: 3 ask by points"):
+        SampleDataset(data, [build("rec", tiny_vocabulary)], 16)
+    with pytest.raises(ValueError, match="asked by points"):
+        build("rhrc", tiny_vocabulary).instruction(question)
+    assert any("by points" in note for note in report.notes)
 
 
 def test_what_cannot_be_used_is_counted(tree, tmp_path):

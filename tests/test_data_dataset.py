@@ -200,7 +200,8 @@ def test_of_a_picture_only_the_bad_rows_are_set_aside(faulty):
     found = dataset[2]
     assert [s["id"] for s in found if isinstance(s, dict)] == ["5_0", "5_0"]
     assert [fault.line for fault in found if isinstance(fault, BadRow)] == [5]
-    assert [s["id"] for s in dataset[4]] == ["8_0", "8_0", "9_0", "9_0"]  # of the copies of a picture the first is read
+    assert [s["id"] for s in dataset[4]] == ["8_0", "8_0"]  # row 9 has another picture, whatever its picture id says
+    assert [fault.line for fault in dataset[5]] == [10]
 
 
 def test_rows_that_cannot_be_split_are_set_aside_too(tmp_path):

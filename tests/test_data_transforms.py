@@ -1,5 +1,7 @@
 """Mirroring and cropping move picture, words and labels together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,6 +42,13 @@ def person(text="the man on the left", seed=0):
         ("man right behind the right girl", "man right behind the left girl"),
         ("the left's coat", "the right's coat"),
         ("you're leftover rightful", "you're leftover rightful"),
+        ("guy on right behind the fence", "guy on left behind the fence"),
+        ("the one on the right by the door", "the one on the left by the door"),
+        ("man right in the middle", "man right in the middle"),
+        ("second from right, in the middle", "second from left, in the middle"),
+        ("a right-handed batter", "a left-handed batter"),
+        ("leftest lady", "rightest lady"),
+        ("Top right above the sign", "Top left above the sign"),
     ],
 )
 def test_sides_are_swapped(text, mirrored):
@@ -131,6 +140,81 @@ def test_points_outside_the_window_become_unlabelled():
     assert kept.keypoints[0].tolist() == [0, 0, 0]
 
 
+def many(random, text="the man on the left"):
+    """A picture of several people with a square of its own colour at every joint, and what is known about them."""
+    pixels = np.zeros((*SIZE[::-1], 3), np.uint8)
+    colours, people = {}, []
+    for number in range(2):
+        x1, y1 = 2 + 30 * number, 4 + 10 * number
+        joints = np.zeros((17, 3), np.float32)
+        places = random.permutation(24 * 30)[:17]
+        for joint, place in enumerate(places[: random.integers(1, 18)]):
+            x, y = x1 + place % 24, y1 + place // 24
+            colour = (10 + 7 * joint, 100 + 50 * number, 200)
+            pixels[y, x], colours[number, joint] = colour, colour
+            joints[joint] = x, y, 1 + joint % 2
+        mask = np.zeros(SIZE[::-1], bool)
+        mask[y1 : y1 + 30, x1 : x1 + 24] = True
+        box = (float(x1), float(y1), float(x1 + 24), float(y1 + 30))
+        parts = np.where(mask, 14, 0).astype(np.uint8)
+        people.append(Annotation(SIZE, box, joints, None, parts, (), mask, 720.0))
+    marks = (((60.0, 3.0),), ((20.0, 30.0), (21.0, 31.0)))
+    pixels[3, 60] = 255
+    return Question(SIZE, None, None, marks), Annotation(SIZE, people=tuple(people)), Image.fromarray(pixels), colours
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_every_joint_is_found_where_the_label_says_after_all_changes(seed):
+    """Mirrored, cut and shrunk, of several people: the square of left_wrist lies at right_wrist, and so on."""
+    random = np.random.default_rng(seed)
+    question, answer, image, colours = many(random)
+    ((asked, kept),), seen = Augmentation(flip=0.5, zoom=0.6, shrink=0.7)([(question, answer)], image, random)
+    pixels = np.asarray(seen)
+    mirrored = kept.people[0].parts.max() == PART_NAMES.index("right-arm")
+    assert mirrored or kept.people[0].parts.max() == PART_NAMES.index("left-arm")
+    assert asked.size == kept.size == seen.size
+    for number, person in enumerate(kept.people):
+        labelled = {joint for joint in range(17) if person.keypoints[joint, 2]}
+        assert {FLIPPED_KEYPOINTS[j] if mirrored else j for j in labelled} == {j for n, j in colours if n == number}
+        for joint in labelled:
+            x, y, v = person.keypoints[joint].astype(int)
+            source = FLIPPED_KEYPOINTS[joint] if mirrored else joint
+            assert tuple(pixels[y, x]) == colours[number, source] and v == 1 + source % 2
+        left, top, right, bottom = map(round, person.box)
+        inside = np.zeros(seen.size[::-1], bool)
+        inside[top:bottom, left:right] = True
+        assert np.array_equal(person.mask, inside) and np.array_equal(person.parts > 0, inside)
+        assert person.area == 720 and person.size == seen.size and (right - left, bottom - top) == (24, 30)
+    (((x, y),), _) = asked.points
+    assert tuple(pixels[int(y), int(x)]) == (255, 255, 255)
+
+
+def test_what_lies_beyond_the_picture_is_grey_and_nobody():
+    question, answer, image, _ = many(np.random.default_rng(0))
+    found = set()
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        ((_, kept),), seen = Augmentation(shrink=0.5)([(question, answer)], image, random)
+        found.add(seen.size)
+        assert SIZE[0] <= seen.size[0] <= 2 * SIZE[0] and SIZE[1] <= seen.size[1] <= 2 * SIZE[1]
+        beyond = (np.asarray(seen) == 127).all(axis=2)
+        assert beyond.sum() == seen.size[0] * seen.size[1] - SIZE[0] * SIZE[1]
+        assert not any((person.parts[beyond] | person.mask[beyond]).any() for person in kept.people)
+    assert len(found) > 20
+
+
+def test_codes_and_area_are_known_while_the_box_is_whole():
+    question, answer = person()
+    answer = replace(answer, box=(10, 10, 30, 30), area=300.0)
+    _, whole = crop((question, answer), SIZE, (10, 5, 40, 30))
+    assert whole.codes == answer.codes and whole.area == 300
+    _, cut = crop((question, answer), SIZE, (11, 5, 40, 30))
+    assert cut.codes is None and cut.area is None
+    _, half = crop((question, answer), (32, 24), (0, 0, 32, 24))
+    assert half.area == 75 and half.codes == answer.codes
+
+
 # -- colour ---------------------------------------------------------------------------------------------
 def test_colour_changes_stay_within_their_strength():
     grey = Image.new("RGB", (4, 4), (100, 100, 100))
@@ -142,6 +226,6 @@ def test_colour_changes_stay_within_their_strength():
 
 
 def test_wrong_strengths_are_refused():
-    for options in ({"flip": 2}, {"zoom": 0}, {"colour": -0.1}):
+    for options in ({"flip": 2}, {"zoom": 0}, {"colour": -0.1}, {"shrink": 0}, {"shrink": 1.5}):
         with pytest.raises(ValueError):
             Augmentation(**options)

@@ -15,7 +15,9 @@ A converter is a function that reads the source and adds rows:
     CONVERTERS = (Converter("mine", "...", convert, layout="...", licence="..."),)
 
 Rows of the split `train` go to OUT/train.tsv, part maps to OUT/parts/, pictures are reached through OUT/images, and
-OUT/report.json says what was written and what was left out. Files appear when all of them are complete.
+OUT/report.json says what was written and what was left out. Files appear when all of them are complete. In a folder of
+an earlier conversion of the same dataset they take the place of its files, and those of splits that are no longer there
+are removed; any other file of rows that is in the way is left alone, and the conversion refused.
 """
 
 from __future__ import annotations
@@ -36,14 +38,18 @@ from PIL import Image
 from ...errors import RefHCMError
 from ..annotation import KEYPOINT_NAMES, Box
 from ..commands import writable_folder
-from ..person_file import PersonRow, PersonWriter
+from ..json_file import read_json
+from ..masks import apart, mask_extent
+from ..person_file import EDGE, PersonRow, PersonWriter
+from ..tsv import index_path
 from .pictures import POLICIES, PictureFolder
-from .report import Report
+from .report import REPORT_FILE, Report
 from .skip import Skip
 
 __all__ = ["Converter", "Job", "Option", "Options", "Skip", "keypoints_of", "need", "optional", "person_box", "run"]
 
 PARTS = "parts"
+MAX_REPORT_BYTES = 64 << 20
 Item = TypeVar("Item")
 
 
@@ -107,6 +113,7 @@ class Job:
             raise RefHCMError(f"{converter.name} has no option --{min(unknown)}.")
         self.converter, self.options = converter, options
         self.out = writable_folder(options.out)
+        self._earlier = earlier_splits(self.out, converter.name)
         self.report = Report(converter.name, converter.licence)
         self._stack = ExitStack()
         self._writers: dict[str, PersonWriter] = {}
@@ -152,7 +159,7 @@ class Job:
         """The items, with a progress bar on stderr where one is wanted."""
         from tqdm import tqdm
 
-        return tqdm(items, desc=what, total=total, disable=not self.options.progress)
+        return tqdm(items, desc=what, total=total, disable=None if self.options.progress else True)
 
     # -- what is written -------------------------------------------------------------------------------------
     @contextmanager
@@ -168,13 +175,16 @@ class Job:
         if row.id in self._ids:
             raise Skip("the id was written before")
         try:
-            row.line()
+            row.line(bool(row.points))
         except RefHCMError as error:
             raise Skip(str(error).removeprefix(f"{row.id}: ").rstrip(".")) from error
         if split not in self._writers:
             if not split.isidentifier():
                 raise Skip("the name of the split cannot be the name of a file")
-            self._writers[split] = self._stack.enter_context(PersonWriter(self.out / f"{split}.tsv"))
+            path = self.out / f"{split}.tsv"
+            if path.exists() and split not in self._earlier:
+                raise RefHCMError(f"{path} is there and no earlier conversion wrote it: name another --out.")
+            self._writers[split] = self._stack.enter_context(PersonWriter(path, bool(row.points)))
         self._writers[split].add(row)
         self._ids.add(row.id)
         self.report.row(split, row)
@@ -212,7 +222,17 @@ class Job:
             )
         self._stack.__exit__(kind, error, trace)
         if kind is None:
+            self._remove_others()
             self.report.save(self.out)
+
+    def _remove_others(self) -> None:
+        """Remove the files of an earlier conversion that this one has none for, and their indices."""
+        for split in sorted(self._earlier - set(self._writers)):
+            path = self.out / f"{split}.tsv"
+            if path.is_file():
+                path.unlink()
+                index_path(path).unlink(missing_ok=True)
+                self.report.note(f"{path.name} of the earlier conversion is removed: the source has no such split now")
 
 
 def run(converter: Converter, options: Options) -> tuple[Report, list[Path]]:
@@ -220,6 +240,22 @@ def run(converter: Converter, options: Options) -> tuple[Report, list[Path]]:
     with Job(converter, options) as job:
         converter.convert(job)
     return job.report, job.files
+
+
+def earlier_splits(out: Path, dataset: str) -> set[str]:
+    """The splits that an earlier conversion of a dataset wrote to a folder, as its report says; none where there is no
+    report. RefHCMError where the report is of another dataset, or of something else than a conversion.
+    """
+    path = out / REPORT_FILE
+    if not path.exists():
+        return set()
+    found = read_json(path, dict, MAX_REPORT_BYTES)
+    written = found.get("written")
+    if not isinstance(written, dict) or not isinstance(found.get("dataset"), str):
+        raise RefHCMError(f"{path} is the report of no conversion and would be overwritten: name another --out.")
+    if found["dataset"] != dataset:
+        raise RefHCMError(f"{out} holds what was converted of {found['dataset']}: name another --out for {dataset}.")
+    return {split for split in written if split.isidentifier()}
 
 
 # -- what a source says --------------------------------------------------------------------------------------
@@ -254,6 +290,19 @@ def clipped_box(box: Box, size: tuple[int, int]) -> Box:
     if round(x2 - x1, 2) <= 0 or round(y2 - y1, 2) <= 0:  # rows hold hundredths of a pixel
         raise Skip("the box lies outside the picture")
     return x1, y1, x2, y2
+
+
+def check_places(box: Box, points: np.ndarray | None, mask: str | None, size: tuple[int, int]) -> None:
+    """Skip where a labelled keypoint lies outside a picture of `size` (width, height) by more than `EDGE`, or the whole
+    mask outside the box: what `refhcm validate` would find wrong with the row. A keypoint may lie outside the box.
+    """
+    if points is not None:
+        places = points[points[:, 2] > 0, :2]
+        if (places < -EDGE).any() or (places > np.array(size) + EDGE).any():
+            raise Skip("a labelled keypoint lies outside the picture")
+    covered = None if mask is None else mask_extent(mask, size)
+    if covered is not None and apart(box, covered):
+        raise Skip("the mask lies outside the box")
 
 
 def keypoints_of(values: Any) -> np.ndarray:

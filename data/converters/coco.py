@@ -12,7 +12,7 @@ from ...errors import RefHCMError
 from ..json_file import read_json
 from ..masks import segmentation_mask
 from ..person_file import Person
-from .base import keypoints_of, need, optional, person_box
+from .base import check_places, keypoints_of, need, optional, person_box
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 
@@ -41,13 +41,6 @@ class CocoFile:
         if annotation_id not in self.annotations:
             raise Skip(f"the annotation is not in {self.path.name}")
         return self.annotations[annotation_id]
-
-    def by_image(self) -> dict[int, list[Mapping[str, Any]]]:
-        """The annotations of each picture that has any, in order of the file."""
-        found: dict[int, list[Mapping[str, Any]]] = {}
-        for annotation in self.annotations.values():
-            found.setdefault(annotation.get("image_id", -1), []).append(annotation)
-        return found
 
 
 def _by_id(content: Mapping[str, Any], name: str, path: Path) -> dict[int, Mapping[str, Any]]:
@@ -87,7 +80,7 @@ def coco_person(
 ) -> Person:
     """The person of an annotation in a picture of `size` (width, height): box, mask and segment area, and keypoints
     from `keypoints` (an annotation of a person_keypoints file; None: they are not known). Skip for a crowd (unless
-    `crowds`), for a box that is none, and for a mask or keypoints that cannot be read.
+    `crowds`), for a box that is none, and for a mask or keypoints that cannot be read or lie elsewhere.
     """
     if annotation.get("iscrowd") and not crowds:
         raise Skip("it is a crowd, not a person")
@@ -101,7 +94,13 @@ def coco_person(
     if keypoints is not None:
         points = keypoints_of(keypoints.get("keypoints"))
     box = person_box(annotation.get("bbox"), size)
+    check_places(box, points, mask, size)
     return Person(box, points, mask, area=float(area) if area and area > 0 else None)
+
+
+def is_person(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is of a person, as those of files about people alone are that name no category."""
+    return annotation.get("category_id", PERSON) == PERSON
 
 
 def labelled(points: np.ndarray | None) -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..person_file import PersonRow
-from .base import Converter, Job, Option
-from .coco import LICENCE, PERSON, CocoFile, coco_person, coco_picture, labelled
+from .base import Converter, Job, Option, need
+from .coco import LICENCE, CocoFile, coco_person, coco_picture, is_person, labelled
 from .pictures import PictureFolder
 from .skip import Skip
 from .tables import read_words
@@ -52,9 +52,9 @@ def _add(
     job: Job, split: str, coco: CocoFile, annotation: Mapping[str, Any], texts: list[str], captions: tuple[str, ...],
     pictures: PictureFolder,
 ) -> None:  # fmt: skip
-    if annotation.get("category_id", PERSON) != PERSON:
+    if not is_person(annotation):
         raise Skip("it is not a person")
-    image_id, number = annotation.get("image_id", -1), annotation["id"]
+    image_id, number = need(annotation, "image_id", int), annotation["id"]
     picture = coco_picture(pictures, coco.image(image_id))
     person = coco_person(annotation, picture.size, annotation)
     if not labelled(person.keypoints):  # small people have none: that is not known, rather than known to be hidden
@@ -70,7 +70,7 @@ def _add(
 
 
 def _count(job: Job, split: str, coco: CocoFile) -> None:
-    people = [entry for entry in coco.annotations.values() if entry.get("category_id", PERSON) == PERSON]
+    people = [entry for entry in coco.annotations.values() if is_person(entry)]
     job.report.read(split, "people", len(people))
     job.report.read(split, "pictures", len({str(entry.get("image_id")) for entry in people}))
     job.report.read(split, "people with keypoints", sum(bool(entry.get("num_keypoints")) for entry in people))

@@ -6,14 +6,12 @@ from typing import Any
 
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, need
-from .coco import LICENCE, PERSON, CocoFile, coco_person, coco_picture
+from .coco import LICENCE, CocoFile, coco_person, coco_picture, is_person
 from .pictures import PictureFolder
 from .refcoco import ALL_CATEGORIES, IMAGE_FOLDERS, TEXT
-from .refs import listed, read_refs, sentences_of
+from .refs import read_refs, sentences_of, targets
 from .skip import Skip
 
-NOBODY = -1
-"""Stands for the annotation, and its category, where nothing in the picture fits the words."""
 OFFICIAL = {
     "train": {"expressions": 209344}, "val": {"expressions": 16870}, "testA": {"expressions": 18712},
     "testB": {"expressions": 14933},
@@ -41,11 +39,9 @@ def convert(job: Job) -> None:
 def _add(job: Job, ref: dict[str, Any], instances: CocoFile, pictures: PictureFolder) -> None:
     number, split = need(ref, "ref_id", int), need(ref, "split", str)
     image_id = need(ref, "image_id", int)
-    annotations = _targets(ref)
-    if not job.option("all-categories") and annotations:
-        categories = {instances.annotation(target).get("category_id") for target in annotations}
-        if categories != {PERSON}:
-            raise Skip("it means other things than people")
+    annotations = targets(ref)
+    if not job.option("all-categories") and not all(is_person(instances.annotation(target)) for target in annotations):
+        raise Skip("it means other things than people")
     picture = coco_picture(pictures, instances.image(image_id))
     people = tuple(_people(job, number, image_id, annotations, instances, picture.size))
     kind = "nobody" if not people else "one" if len(people) == 1 else "several"
@@ -53,15 +49,6 @@ def _add(job: Job, ref: dict[str, Any], instances: CocoFile, pictures: PictureFo
         with job.guard(f"ref {number}:{k}"):
             job.add(split, PersonRow(f"grefcoco:{number}:{k}", str(image_id), picture.value, people, text))
             job.report.read(split, f"rows that mean {kind}")
-
-
-def _targets(ref: dict[str, Any]) -> list[int]:
-    """The annotations that a reference means, each once; none where it says so."""
-    annotations = [target for target in dict.fromkeys(listed(ref.get("ann_id"))) if target != NOBODY]
-    stated = ref.get("no_target")
-    if isinstance(stated, bool) and stated == bool(annotations):
-        raise Skip("no_target contradicts ann_id")
-    return annotations
 
 
 def _people(

@@ -23,10 +23,9 @@ from ..leakage import coco_id
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
 from .coco import coco_person
-from .grefcoco import NOBODY
 from .pictures import Picture, PictureFolder
 from .refcoco import TEXT
-from .refs import listed, sentences_of
+from .refs import sentences_of, targets
 from .skip import Skip
 from .values import BadValue, read_points
 
@@ -90,15 +89,6 @@ def _ref(
     for k, text in sentences_of(ref, job.option("text"), lambda why, at: job.report.skip(why, f"ref {ref_id}:{at}")):
         with job.guard(f"ref {ref_id}:{k}"):
             job.add(split, PersonRow(f"humar:{ref_id}:{k}", str(image_id), picture.value, tuple(meant), text))
-
-
-def targets(ref: Mapping[str, Any]) -> list[int]:
-    """The annotation ids that a reference means, each once; none where it means nobody."""
-    found = [number for number in dict.fromkeys(listed(ref.get("ann_id"))) if number != NOBODY]
-    stated = ref.get("no_target")
-    if isinstance(stated, bool) and stated == bool(found):
-        raise Skip("no_target contradicts ann_id")
-    return found
 
 
 def find_picture(pictures: PictureFolder, name: str, image_id: int) -> Picture:

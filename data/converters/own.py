@@ -23,10 +23,12 @@ from ...errors import RefHCMError
 from ..annotation import Box
 from ..images import open_image, turned_by_exif
 from ..leakage import coco_id
+from ..masks import mask_extent
 from ..person_file import BY_REGION, Person, PersonRow
-from ..text import CAPTION_SEPARATOR
-from .base import Converter, Job, Option
+from ..text import CAPTION_SEPARATOR, clean_caption
+from .base import Converter, Job, Option, check_places
 from .pictures import Picture, PictureFolder
+from .skip import Skip
 from .tables import ENDINGS, Aliases, Line, named, read_table
 from .values import BOX_FORMS, BadValue, check_points, inside, read_boxes, read_mask, read_parts, read_points
 
@@ -108,7 +110,7 @@ class OwnData:
             fields, unused = named(_one_box(line.cells), COLUMNS)
             self._unused.update(unused)
             self._add(fields, line, table, split)
-        except RefHCMError as error:
+        except Skip as error:
             found = getattr(error, "found", "")
             self.problems.append(f"{table.name}, {line.where}: {error}{f': {found}' if found else ''}")
             self.job.report.skip(str(error), f"{line.where} of {table.name}{f' ({found})' if found else ''}")
@@ -163,6 +165,8 @@ class OwnData:
         single = [name for name in ("keypoints", "parts", "mask") if name in fields]
         if len(boxes) != 1 and single:
             raise BadValue(f"it has {' and '.join(single)} but not exactly one box", f"{len(boxes)} boxes")
+        if mask is not None:
+            check_places(boxes[0], None, mask, size)
         if "keypoints" not in fields:
             return tuple(Person(box, mask=mask) for box in boxes)
         points = read_points(fields["keypoints"], self.scores)
@@ -305,7 +309,7 @@ def _captions(value: Any) -> tuple[str, ...]:
     if not all(isinstance(text, str) for text in listed):
         raise BadValue("a caption is no text", value)
     parts = (part.strip() for text in listed for part in text.split(CAPTION_SEPARATOR))
-    return tuple(part for part in parts if part)
+    return tuple(part for part in parts if clean_caption(part))
 
 
 def _word(value: Any, what: str) -> str:
@@ -316,9 +320,7 @@ def _word(value: Any, what: str) -> str:
 
 
 def _mask_box(counts: str, size: tuple[int, int]) -> Box:
-    from ..masks import decode_mask, extent
-
-    box = extent(decode_mask(counts, size))
+    box = mask_extent(counts, size)
     if box is None:
         raise BadValue("the mask is empty")
     return box

@@ -6,22 +6,13 @@ occurs many times; what tells photos apart for leakage is the COCO id in `file_n
 
 An annotation's `scribble` is 120 numbers: five scribbles of twelve points x, y, in pixels of the photo. The published
 evaluation asks with scribble 0 (`--prompt scribble`) or with the point of index 5 of scribble 0 (`--prompt point`); in
-training the published code draws one of the five, and one of the points 4 to 7 of it.
-
-Our rows hold boxes and words only. With `--prompt point` or `scribble` a row has no words, and what it is asked with
-stands in OUT/prompts.jsonl, one line per row:
-
-    {"id": "refhuman_val:17:0", "kind": "point", "points": [[212, 148]], "scribbles": [[[...], ...], ...]}
-
-`points` is the prompt by the evaluation's rule, `scribbles` (5, 12, 2) all that training may draw from. The row's box
-is the answer. A reader that does not know prompts.jsonl asks such a row with that very box, which is another and
-easier question: scores of it are no scores of RefHuman's point or scribble prompts.
+training the published code draws one of the five, and one of the points 4 to 7 of it. With these options a row has no
+words; its `points` are all that may be drawn, first what the evaluation asks with, and its box is the answer. Such rows
+are left alone by tasks whose instructions know no points.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,18 +22,19 @@ import numpy as np
 from ...errors import RefHCMError
 from ..json_file import read_json
 from ..leakage import coco_id
-from ..person_file import Person, PersonRow
+from ..person_file import PersonRow
 from .base import Converter, Job, Option, need
 from .coco import coco_person
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 
 PROMPTS = ("text", "point", "scribble")
-PROMPTS_FILE = "prompts.jsonl"
 SCRIBBLES = (5, 12, 2)
 """Scribbles, points of each, x and y."""
 ASKED_POINT = 5
 """Which point of scribble 0 the evaluation asks with."""
+DRAWN_POINTS = (4, 5, 6, 7)
+"""Points of any scribble that training asks with."""
 _FILES = {"train": "RefHuman_train.json", "val": "RefHuman_val.json"}
 
 
@@ -53,19 +45,14 @@ def convert(job: Job) -> None:
         job.source(*_FILES.values())
     folder = job.images_folder("images", "train2017", "coco/train2017")
     pictures = job.pictures(folder)
-    prompt: str = job.option("prompt")
-    prompts: list[dict[str, Any]] = []
     for split, path in found.items():
-        _split(job, split, path, pictures, prompts)
-    target = job.out / PROMPTS_FILE
-    target.unlink(missing_ok=True)
-    if prompt != "text":
-        _save(target, prompts)
-        job.report.note(f"rows are asked with the {prompt} in {PROMPTS_FILE}; asked with their box they are easier")
+        _split(job, split, path, pictures)
+    if job.option("prompt") != "text":
+        job.report.note("rows ask by points, which only models can answer that were taught them")
 
 
-def _split(job: Job, split: str, path: Path, pictures: PictureFolder, prompts: list[dict[str, Any]]) -> None:
-    """The rows of one file; adds what they are asked with to `prompts`."""
+def _split(job: Job, split: str, path: Path, pictures: PictureFolder) -> None:
+    """The rows of one file."""
     content = read_json(path, dict)
     entries = _list(content, "images", path)
     # By picture, not by their own ids: one person's entries may all carry the id that COCO gave the person.
@@ -80,10 +67,7 @@ def _split(job: Job, split: str, path: Path, pictures: PictureFolder, prompts: l
             listed = annotations.get(number, [])
             if len(listed) != 1:
                 raise Skip("the entry has not exactly one annotation")
-            row, asked = _row(job, f"refhuman_{split}:{number}:0", entry, listed[0], pictures)
-            job.add(split, row)
-            if asked is not None:
-                prompts.append(asked)
+            job.add(split, _row(job, f"refhuman_{split}:{number}:0", entry, listed[0], pictures))
 
 
 def _list(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:
@@ -95,10 +79,10 @@ def _list(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:
 
 def _row(
     job: Job, name: str, entry: Mapping[str, Any], annotation: Mapping[str, Any], pictures: PictureFolder
-) -> tuple[PersonRow, dict[str, Any] | None]:
-    """The row of a person and an expression, and its line of prompts.jsonl; Skip where it cannot be asked."""
+) -> PersonRow:
+    """The row of a person and an expression or scribbles; Skip where it cannot be asked."""
     picture = _picture(entry, pictures)
-    person = coco_person(annotation, picture.size, annotation)
+    people = (coco_person(annotation, picture.size, annotation),)
     image_id = coco_id(need(entry, "file_name", str))
     if image_id is None:
         raise Skip("the name of the picture holds no COCO id")
@@ -107,15 +91,17 @@ def _row(
         text = entry.get("caption")
         if not isinstance(text, str) or not text.strip():
             raise Skip("the expression is empty")
-        return _person_row(name, image_id, picture, person, text), None
+        return PersonRow(name, str(image_id), picture.value, people, text)
     scribbles = read_scribbles(annotation.get("scribble"), picture.size)
-    points = scribbles[0] if prompt == "scribble" else scribbles[0, ASKED_POINT : ASKED_POINT + 1]
-    asked = {"id": name, "kind": prompt, "points": points.tolist(), "scribbles": scribbles.tolist()}
-    return _person_row(name, image_id, picture, person, None), asked
+    points = drawn_points(scribbles) if prompt == "point" else scribbles
+    marks = tuple(tuple((float(x), float(y)) for x, y in mark) for mark in points)
+    return PersonRow(name, str(image_id), picture.value, people, points=marks)
 
 
-def _person_row(name: str, image_id: int, picture: Picture, person: Person, text: str | None) -> PersonRow:
-    return PersonRow(name, str(image_id), picture.value, (person,), text)
+def drawn_points(scribbles: np.ndarray) -> np.ndarray:
+    """int (20, 1, 2): the points of (5, 12, 2) scribbles that may be asked with, first the one of the evaluation."""
+    order = [ASKED_POINT, *(at for at in DRAWN_POINTS if at != ASKED_POINT)]
+    return scribbles[:, order].reshape(-1, 1, 2)
 
 
 def _picture(entry: Mapping[str, Any], pictures: PictureFolder) -> Picture:
@@ -143,17 +129,6 @@ def read_scribbles(value: Any, size: tuple[int, int]) -> np.ndarray:
     return np.rint(points).astype(np.int64)
 
 
-def _save(path: Path, prompts: list[dict[str, Any]]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(prompt, separators=(",", ":")) + "\n" for prompt in prompts)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RefHCMError(f"{path} cannot be written ({error.strerror}): check the disk.") from error
-
-
 CONVERTERS = (
     Converter(
         "refhuman",
@@ -162,7 +137,7 @@ CONVERTERS = (
         layout="the folder with RefHuman_train.json, RefHuman_val.json (or one of them) and images/.",
         licence="RefHuman: annotations CC BY 4.0; photos of COCO under their own Flickr licences",
         options=(
-            Option("prompt", "what rows are asked with (default text); points and scribbles go to prompts.jsonl",
+            Option("prompt", "what rows are asked with (default text)",
                    default="text", choices=PROMPTS),
         ),
     ),

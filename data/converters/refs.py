@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,9 @@ from .skip import Skip
 
 MAX_PICKLE_BYTES = 1 << 30
 """The largest of the official files has about 60 MB."""
+
+NOBODY = -1
+"""Stands for the annotation where nothing in the picture fits the words."""
 
 _PLAIN = (
     "MARK", "STOP", "POP", "POP_MARK", "DUP", "FLOAT", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4",
@@ -95,6 +98,19 @@ def sentences_of(
             yield number, text
         else:
             left_out("the sentence is empty" if isinstance(text, str) else f"the sentence has no {field}", number)
+
+
+def targets(ref: Mapping[str, Any]) -> list[int]:
+    """The annotations that a reference means, each once; none where it means nobody. Skip where it contradicts itself.
+
+    `ann_id` is a list, or one number; gRefCOCO and what was modelled on it write -1 for nobody, and most say so again
+    as `no_target`.
+    """
+    annotations = [target for target in dict.fromkeys(listed(ref.get("ann_id"))) if target != NOBODY]
+    stated = ref.get("no_target")
+    if isinstance(stated, bool) and stated == bool(annotations):
+        raise Skip("no_target contradicts ann_id")
+    return annotations
 
 
 def listed(value: Any) -> list[int]:

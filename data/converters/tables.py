@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ...errors import RefHCMError
-from ..json_file import MAX_JSON_BYTES, MAX_LINE_BYTES, read_bytes, read_json
+from ..json_file import MAX_JSON_BYTES, loads, read_bytes, read_json
+from ..text import clean_caption
+from .skip import Skip
 
 Aliases = Mapping[str, tuple[str, ...]]
 """Name of a field -> further names of its column, in small letters with underscores."""
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 """What `read_table` reads."""
+MAX_LINE_BYTES = 16 << 20
+"""Of JSON lines."""
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -50,7 +53,7 @@ def read_table(path: Path) -> Iterator[Line]:
 
 
 def named(cells: Mapping[str, Any], aliases: Aliases) -> tuple[dict[str, Any], list[str]]:
-    """Cells by field, and the columns that are no field. RefHCMError when two columns say the same field."""
+    """Cells by field, and the columns that are no field. Skip when two columns say the same field."""
     fields: dict[str, Any] = {}
     by: dict[str, str] = {}
     unknown = []
@@ -60,7 +63,7 @@ def named(cells: Mapping[str, Any], aliases: Aliases) -> tuple[dict[str, Any], l
         if name is None:
             unknown.append(column)
         elif name in fields:
-            raise RefHCMError(f"{by[name]} and {column} both give the {name}: leave one of them out")
+            raise Skip(f"{by[name]} and {column} both give the {name}: leave one of them out")
         else:
             fields[name], by[name] = value, column
     return fields, unknown
@@ -84,7 +87,7 @@ def _json_lines(path: Path) -> Iterator[Line]:
 
 def _json_line(content: bytes, where: str) -> Line:
     try:
-        value = json.loads(content.decode("utf-8-sig"), parse_constant=_refused)
+        value = loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Line(where, error="it is not UTF-8 text")
     except (ValueError, RecursionError) as error:
@@ -159,13 +162,9 @@ def _cell(value: str) -> Any:
     if value[0] not in "[{":
         return value
     try:
-        return json.loads(value, parse_constant=_refused)
+        return loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-def _refused(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 # -- words by person -----------------------------------------------------------------------------------------
@@ -182,7 +181,8 @@ def read_words(path: Path) -> dict[str, list[str]]:
         {"id": "0000006_0", "text": "a man in a red shirt"}  JSON lines or a list of them; `captions` and others too
         id,text                                              CSV or TSV with these columns
 
-    An id may come again; its words are collected. RefHCMError names the line that says something else.
+    An id may come again; its words are collected. Words that say nothing, as a list of numbers in brackets alone does
+    (machine-made captions hold such), are left out. RefHCMError names the line that says something else.
     """
     found: dict[str, list[str]] = {}
     if path.suffix.lower() == ".json" and _first_character(path) == "{":
@@ -200,7 +200,7 @@ def read_words(path: Path) -> dict[str, list[str]]:
             if len(texts) < len(listed):
                 there = ", ".join(list(line.cells)[:8])
                 raise RefHCMError(f"{path}, {line.where}: the words of {name} are missing or no text (found: {there}).")
-            found.setdefault(name, []).extend(text for text in texts if text.strip())
+            found.setdefault(name, []).extend(text for text in texts if clean_caption(text))
     return found
 
 

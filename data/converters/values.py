@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import RefHCMError
 from ..annotation import KEYPOINT_NAMES, Box
-from ..fields import is_path, load_part_map
+from ..fields import is_path, load_part_map, part_map_size
 from ..images import open_image, open_indices, picture_size
 from ..masks import encode_mask, run_lengths, segmentation_mask
 from .base import clipped_box
@@ -152,7 +152,7 @@ def read_parts(value: Any, size: tuple[int, int], folder: Path) -> np.ndarray:
         raise BadValue("parts is not the path of a part map", value)
     path = inside(folder, value)
     try:
-        found = _array_size(path) if path.suffix == ".npy" else picture_size(path)
+        found = part_map_size(path)
         if found != size:
             told = f"{value} has {found[0]}x{found[1]} pixels, its picture {size[0]}x{size[1]}"
             raise BadValue("the part map has another size than its picture", told)
@@ -171,17 +171,6 @@ def inside(folder: Path, name: str) -> Path:
     if not (folder / path).is_file():
         raise BadValue("a file is missing", folder / path)
     return folder / path
-
-
-def _array_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an array in a file, from its header."""
-    try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError) as error:
-        raise RefHCMError(f"{path} is not an array of numbers ({error})") from error
-    if len(shape) != 2:
-        raise RefHCMError(f"{path} has the shape {shape}, not (height, width)")
-    return shape[1], shape[0]
 
 
 def _mask_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
