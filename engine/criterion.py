@@ -76,6 +76,7 @@ class RefHCMLoss(FairseqCriterion):
         """Loss sum, sample size (sum of token weights), and what to log. `reduce` is fairseq's and has no effect."""
         row, place = self.loss.wanted(sample["target"]).nonzero(as_tuple=True)
         target = sample["target"][row, place]
+        task = torch.tensor([TASKS.index(name) for name in sample["tasks"]]).to(row.device, non_blocking=True)[row]
         features, extra = model(**sample["net_input"], features_only=True)
         logits = model.logits(features[row, place]).float()
         losses = self.loss.tokens(logits, target, place)
@@ -89,7 +90,7 @@ class RefHCMLoss(FairseqCriterion):
             "sample_size": size,
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
-            **self._sums(losses, logits.detach(), target, sample["tasks"], row),
+            **self._sums(losses, logits.detach(), target, task),
             **{f"aid_{name}": value.detach() for name, value in aids.items()},
         }
         return loss, size, log
@@ -122,16 +123,13 @@ class RefHCMLoss(FairseqCriterion):
             )
         return aids
 
-    def _sums(
-        self, losses: TokenLosses, logits: Tensor, target: Tensor, tasks: list[str], row: Tensor
-    ) -> dict[str, Tensor]:
+    def _sums(self, losses: TokenLosses, logits: Tensor, target: Tensor, task: Tensor) -> dict[str, Tensor]:
         """Per class of token and per task: negative log-likelihoods, how often the likeliest token is right, and how
-        many there are, float32 [classes or tasks, 3]; for coordinates the sum of distances in bins. `row` is the row
-        of the batch that each token is of.
+        many there are, float32 [classes or tasks, 3]; for coordinates the sum of distances in bins. `task` is an index
+        into `TASKS` for each token. Nothing here waits for the device.
         """
         right = logits.argmax(-1).eq(target)
         figures = torch.stack([losses.nll.detach(), right.float(), torch.ones_like(losses.nll)], 1)
-        task = torch.tensor([TASKS.index(name) for name in tasks], device=row.device)[row]
         by_class, by_task = (
             torch.nn.functional.one_hot(member, count).to(figures).T @ figures
             for member, count in ((losses.kind, len(CLASSES)), (task, len(TASKS)))

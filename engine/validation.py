@@ -40,10 +40,11 @@ class Questions:
     task: Task
     files: tuple[tuple[ReferringDataset, tuple[int, ...]], ...]
 
-    def spread(self, count: int) -> Questions:
-        """At most `count` of the rows, evenly spread."""
+    def spread(self, count: int, shift: float = 0.0) -> Questions:
+        """At most `count` of the rows, evenly spread; `shift`, in [0, 1), moves them by so much of their distance."""
         rows = [(number, row) for number, (_, rows) in enumerate(self.files) for row in rows]
-        kept = [rows[place] for place in _spread(len(rows), count)]
+        count = min(count, len(rows))
+        kept = [rows[int((place + shift) * len(rows) / count)] for place in range(count)]
         files = ((file, tuple(row for n, row in kept if n == number)) for number, (file, _) in enumerate(self.files))
         return Questions(self.task, tuple((file, rows) for file, rows in files if rows))
 
@@ -82,10 +83,6 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
         thinned = [Questions(tasks[name], (file,)).spread(share) for file, share in zip(found, shares, strict=True)]
         chosen.append(Questions(tasks[name], tuple(file for questions in thinned for file in questions.files)))
     return chosen
-
-
-def _spread(length: int, count: int) -> list[int]:
-    return [place * length // min(count, length) for place in range(min(count, length))]
 
 
 class Answerer:
@@ -141,7 +138,7 @@ class Answerer:
             share = count // number + (place < count % number)
             if not share:
                 continue
-            items = questions.spread(share)
+            items = questions.spread(share, place / number)  # so that not all tasks show the same pictures
             samples, pictures = [], []
             rows = [(file, row) for file, rows in items.files for row in rows]
             for (file, row), item in zip(rows, items.samples(self.network), strict=True):

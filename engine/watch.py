@@ -87,19 +87,24 @@ class Watch:
         """Write figures down; with those of a validation, the pictures."""
         if not _first_process() or self.folder is None:
             return
-        if self.records is not None:
-            about = {"epoch": epoch} if subset is None else {"subset": subset, "epoch": epoch}
-            told = {name: value for name, value in figures.items() if name != "wall"}  # fairseq's forgets restarts
-            self.records.write(kind, update, about | told)
-        if self.drawn and subset is not None:
-            entries, self.drawn = self.drawn, []
-            pictures = [draw_pair(entry) for entry in entries]
-            shown = {name: figures[name] for name in progress.headlines(figures)}
-            content = page(f"{subset}, update {update}", shown, entries, pictures)
-            name = f"{update:08d}-{subset}"
-            path = write_page(self.folder / PICTURES, name, content, self.options["keep_pictures"])
-            logger.info("drew %d answers: %s", len(entries), path)
-            _to_tensorboard(subset, entries, pictures, update)
+        try:
+            if self.records is not None:
+                about = {"epoch": epoch} if subset is None else {"subset": subset, "epoch": epoch}
+                told = {name: value for name, value in figures.items() if name != "wall"}  # fairseq's forgets restarts
+                self.records.write(kind, update, about | told)
+            if self.drawn and subset is not None:
+                self._draw(self.folder / PICTURES, subset, update, figures)
+        except OSError as error:  # a run is worth more than its figures
+            logger.warning("figures or pictures could not be written, training goes on: %s", error)
+
+    def _draw(self, folder: Path, subset: str, update: int, figures: progress.Figures) -> None:
+        entries, self.drawn = self.drawn, []
+        pictures = [draw_pair(entry) for entry in entries]
+        shown = {name: figures[name] for name in progress.headlines(figures)}
+        content = page(f"{subset}, update {update}", shown, entries, pictures)
+        path = write_page(folder, f"{update:08d}-{subset}", content, self.options["keep_pictures"])
+        logger.info("drew %d answers: %s", len(entries), path)
+        _to_tensorboard(subset, entries, pictures, update)
 
     # -- told by the task ------------------------------------------------------------------------------------
     def begin(self, update: int) -> None:
@@ -209,7 +214,7 @@ class WatchedTask(FairseqTask):
         if _first_process() and self.cfg.pictures:
             self.watch.drawn = answerer.show(model, self.cfg.pictures)
         for name, value in figures.items():
-            metrics.log_scalar(name, value, round=4)
+            metrics.log_scalar(name, float(value), round=4)
         count = int(sum(value for name, value in figures.items() if name.endswith("/answers")))
         logger.info("answered %d questions in %s", count, progress.duration(time.monotonic() - start))
 

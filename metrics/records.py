@@ -82,9 +82,9 @@ def _parse(line: str, where: str) -> Record:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise RefHCMError(f"{where} is not JSON ({error}): this is no metrics file, or it was changed.") from error
+        raise RefHCMError(f"{where} is not JSON ({error}): this is no metrics file of a run; move it away.") from error
     if not isinstance(record, dict) or "kind" not in record or not isinstance(record.get("update"), int):
-        raise RefHCMError(f"{where} has no kind and update: this is no metrics file of a training run.")
+        raise RefHCMError(f"{where} has no kind and update: this is no metrics file of a run; move it away.")
     return record
 
 
