@@ -110,7 +110,7 @@ class Answerer:
 
     def names(self, task: str | None = None, count: int | None = None) -> list[str]:
         """The names of the figures, by scoring the truth itself; of one task or of all, by at most `count` rows."""
-        found = []
+        found: list[str] = []
         for questions in self.questions:
             if task in (None, questions.task.name):
                 scorer = self._scorer(questions.task)
@@ -138,10 +138,11 @@ class Answerer:
             share = count // number + (place < count % number)
             if not share:
                 continue
-            items = questions.spread(share, place / number)  # so that not all tasks show the same pictures
+            shown = questions.spread(share, place / number)  # so that not all tasks show the same pictures
+            items = shown.samples(self.network)
             samples, pictures = [], []
-            rows = [(file, row) for file, rows in items.files for row in rows]
-            for (file, row), item in zip(rows, items.samples(self.network), strict=True):
+            for index, (file, row) in enumerate((file, row) for file, rows in shown.files for row in rows):
+                item = items[index]
                 if not any(isinstance(sample, BadRow) for sample in item):  # named when it is scored
                     samples += item
                     pictures.append(resize(file[row][2]))
@@ -154,7 +155,7 @@ class Answerer:
         samples = questions.samples(self.network)
         starts = range(0, len(samples), batch_size)
         mine = starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]
-        batches = [range(start, min(start + batch_size, len(samples))) for start in mine]
+        batches = [list(range(start, min(start + batch_size, len(samples)))) for start in mine]
         workers = min(workers, len(batches))
         own = torch.Generator()  # a loader draws a number when it starts, which is nobody else's business
         for batch in DataLoader(

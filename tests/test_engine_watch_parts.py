@@ -96,14 +96,14 @@ def answerer(data, tiny_model, tiny_vocabulary, tiny_label_map):  # noqa: F811
 
 def in_process(rank: int, store: Path, answerer: Answerer, model, found) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    found.put((rank, answerer.score(model, batch_size=3)))
+    found.put((rank, [answerer.score(model, size) for size in (3, 8)]))
     dist.destroy_process_group()
 
 
 def test_two_processes_score_as_one(answerer, tiny_model, tmp_path):
-    """Three batches of each task, so one process has one and the other two."""
-    alone = answerer().score(tiny_model, batch_size=3)
-    assert alone["rec/answers"] == alone["rhrc/answers"] == 8 and 0 < alone["rec/box_miou"] < 1
+    """Three batches of each task, one process with one and the other with two; and one batch, so that one has none."""
+    alone = [answerer().score(tiny_model, size) for size in (3, 8)]
+    assert alone[0]["rec/answers"] == alone[0]["rhrc/answers"] == 8 and 0 < alone[0]["rec/box_miou"] < 1
     fork = multiprocessing.get_context("fork")
     found = fork.Queue()
     arguments = (tmp_path / "store", answerer(), tiny_model, found)
