@@ -15,6 +15,11 @@ from ..criterions.details import FINE, DetailLoss, part_shares
 from ..criterions.grounding import GroundingLoss
 from ..criterions.label_smoothed import BOX_PLACES, CLASSES, LabelSmoothedLoss, LossSettings, TokenLosses
 from ..criterions.words import WordLoss
+from ..tasks import names
+
+TASKS = tuple(names())
+"""Figures are kept for all tasks alike, so that processes that see different ones can add theirs up."""
+AIDS = ("grounding", "parts", "joints", "words")
 
 
 @dataclass
@@ -69,11 +74,11 @@ class RefHCMLoss(FairseqCriterion):
         self, model: Any, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Loss sum, sample size (sum of token weights), and what to log. `reduce` is fairseq's and has no effect."""
-        keep = self.loss.wanted(sample["target"])
-        target = sample["target"][keep]
+        row, place = self.loss.wanted(sample["target"]).nonzero(as_tuple=True)
+        target = sample["target"][row, place]
+        task = torch.tensor([TASKS.index(name) for name in sample["tasks"]]).to(row.device, non_blocking=True)[row]
         features, extra = model(**sample["net_input"], features_only=True)
-        logits = model.logits(features[keep]).float()
-        place = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)[keep]
+        logits = model.logits(features[row, place]).float()
         losses = self.loss.tokens(logits, target, place)
         loss, size = self.loss.total(losses, getattr(model, "num_updates", 0))
         log = {"loss": loss.detach()}  # of the answer alone, so that it compares with runs without aids
@@ -85,11 +90,9 @@ class RefHCMLoss(FairseqCriterion):
             "sample_size": size,
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
-            **self._by_class(losses),
+            **self._sums(losses, logits.detach(), target, task),
             **{f"aid_{name}": value.detach() for name, value in aids.items()},
         }
-        if not model.training:
-            log.update(self._hits(logits, target, losses.kind))
         return loss, size, log
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -120,53 +123,65 @@ class RefHCMLoss(FairseqCriterion):
             )
         return aids
 
-    def _by_class(self, losses: TokenLosses) -> dict[str, Tensor]:
-        """Per class of token: sum of negative log-likelihoods, and how many."""
-        members = torch.nn.functional.one_hot(losses.kind, len(CLASSES)).to(losses.nll.dtype)
-        sums, counts = losses.nll.detach() @ members, members.sum(0)
-        named = {f"nll_{name}": sums[i] for i, name in enumerate(CLASSES)}
-        return named | {f"n_{name}": counts[i] for i, name in enumerate(CLASSES)}
-
-    def _hits(self, logits: Tensor, target: Tensor, kind: Tensor) -> dict[str, Tensor]:
-        """Per class: how often the likeliest token is right; for coordinates the sum of distances in bins."""
+    def _sums(self, losses: TokenLosses, logits: Tensor, target: Tensor, task: Tensor) -> dict[str, Tensor]:
+        """Per class of token and per task: negative log-likelihoods, how often the likeliest token is right, and how
+        many there are, float32 [classes or tasks, 3]; for coordinates the sum of distances in bins. `task` is an index
+        into `TASKS` for each token. Nothing here waits for the device.
+        """
         right = logits.argmax(-1).eq(target)
-        hits = {f"hit_{name}": right[kind == i].sum() for i, name in enumerate(CLASSES)}
-        rows = kind >= CLASSES.index("bin")
+        figures = torch.stack([losses.nll.detach(), right.float(), torch.ones_like(losses.nll)], 1)
+        by_class, by_task = (
+            torch.nn.functional.one_hot(member, count).to(figures).T @ figures
+            for member, count in ((losses.kind, len(CLASSES)), (task, len(TASKS)))
+        )
         start, stop = self.loss.bins
-        hits["off_bin"] = (logits[rows, start:stop].argmax(-1) + start - target[rows]).abs().sum()
-        return hits
+        is_bin = losses.kind >= CLASSES.index("bin")
+        off = (logits[:, start:stop].argmax(-1) + start - target).abs()
+        return {"by_class": by_class, "by_task": by_task, "off_bin": (off * is_bin).sum()}
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict[str, Any]]) -> None:
-        """Averages over processes and batches; losses in bits, as everywhere in fairseq."""
+        """Averages over processes and batches; losses in bits, as everywhere in fairseq.
 
-        def total(name: str) -> float:
-            return float(utils.item(sum(log.get(name, 0) for log in logging_outputs)))
-
-        size = total("sample_size")
-        metrics.log_scalar("loss", total("loss") / max(size, 1) / math.log(2), size, round=3)
-        for name in ("aid_grounding", "aid_parts", "aid_joints", "aid_words"):
-            if any(name in log for log in logging_outputs):
-                rows = total("nsentences")
-                metrics.log_scalar(name, total(name) / max(rows, 1), rows, round=4)
-        counts = {name: total(f"n_{name}") for name in CLASSES}
-        tokens = max(sum(counts.values()), 1)
-        nll = sum(total(f"nll_{name}") for name in CLASSES)
-        metrics.log_scalar("nll_loss", nll / tokens / math.log(2), tokens, round=3)
+        `nll_CLASS`, `acc_CLASS` are over the tokens of a class, `TASK/nll`, `TASK/acc` over those of a task.
+        """
+        known = {name for log in logging_outputs for name in log}
+        found = _numbers({name: sum(log.get(name, 0) for log in logging_outputs) for name in known})
+        size, rows = (found.get(name, [0.0])[0] for name in ("sample_size", "nsentences"))
+        metrics.log_scalar("loss", found.get("loss", [0.0])[0] / max(size, 1) / math.log(2), size, round=3)
+        for name in (f"aid_{aid}" for aid in AIDS if f"aid_{aid}" in found):
+            metrics.log_scalar(name, found[name][0] / max(rows, 1), rows, round=4)
+        by_class = _triples(found.get("by_class", []), CLASSES)
+        nll, tokens = (sum(figures[i] for figures in by_class.values()) for i in (0, 2))
+        metrics.log_scalar("nll_loss", nll / max(tokens, 1) / math.log(2), max(tokens, 1), round=3)
         metrics.log_derived("ppl", lambda meters: utils.get_perplexity(meters["nll_loss"].avg))
-        scored = any("off_bin" in log for log in logging_outputs)
-        for name, count in counts.items():
-            if count:
-                metrics.log_scalar(
-                    f"nll_{name}", total(f"nll_{name}") / count / math.log(2), count, round=3
-                )
-                if scored:
-                    metrics.log_scalar(f"acc_{name}", total(f"hit_{name}") / count, count, round=4)
-        places = counts["bin"] + counts["box"]
-        if scored and places:
-            metrics.log_scalar("bin_distance", total("off_bin") / places, places, round=2)
+        by_task = _triples(found.get("by_task", []), TASKS)
+        named = {(f"nll_{name}", f"acc_{name}"): figures for name, figures in by_class.items()}
+        named |= {(f"{name}/nll", f"{name}/acc"): figures for name, figures in by_task.items()}
+        for (nll_name, acc_name), (total, hits, count) in named.items():
+            metrics.log_scalar(nll_name, total / count / math.log(2), count, round=3)
+            metrics.log_scalar(acc_name, hits / count, count, round=4)
+        places = sum(by_class[name][2] for name in ("bin", "box") if name in by_class)
+        if places:
+            metrics.log_scalar("bin_distance", found["off_bin"][0] / places, places, round=2)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         """Yes: everything logged is a sum or a count."""
         return True
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, list[float]]:
+    """The elements of tensors (and plain numbers) in the process's own memory, after one wait for the device."""
+    tensors = {name: value.reshape(-1).double() for name, value in values.items() if torch.is_tensor(value)}
+    flat = torch.cat(list(tensors.values())).tolist() if tensors else []
+    found = {name: [float(value)] for name, value in values.items() if name not in tensors}
+    for name, tensor in tensors.items():
+        found[name], flat = flat[: len(tensor)], flat[len(tensor) :]
+    return found
+
+
+def _triples(flat: list[float], members: tuple[str, ...]) -> dict[str, list[float]]:
+    """Per member that has tokens: what `_sums` holds, the negative log-likelihood, hits and number of its tokens."""
+    rows = {name: flat[3 * i : 3 * i + 3] for i, name in enumerate(members) if flat}
+    return {name: figures for name, figures in rows.items() if figures[2]}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II
 
 from ..data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
@@ -22,13 +21,14 @@ from ..data.vocabulary_file import describe_vocabulary
 from ..tasks import Task, build, names
 from .dataset import CheckedBatches, FairseqSamples
 from .mix import Mix, Stream, read_mix, single
+from .watch import WatchedTask, WatchOptions
 from .weights import find_vocabulary
 
 MULTITASK = "multitask"
 
 
 @dataclass
-class TaskOptions(FairseqDataclass):
+class TaskOptions(WatchOptions):
     """Command-line options."""
 
     data: str = field(default="", metadata={"help": "TRAIN.tsv,VALID.tsv or a .json mix of datasets"})
@@ -54,7 +54,7 @@ class TaskOptions(FairseqDataclass):
     seed: int = II("common.seed")
 
 
-class ReferringTask(FairseqTask):
+class ReferringTask(WatchedTask):
     """The token space and the datasets of a run; what a task asks and answers is in `refhcm.tasks`."""
 
     referring: str

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -122,6 +122,13 @@ class Scorer:
         """Take in what another process collected."""
         for (_, meter), (_, theirs) in zip(self._meters, other._meters, strict=True):
             meter.merge(theirs)
+
+    def __getstate__(self) -> list[Any]:
+        """To another process only what was collected travels, to be merged there, and not the whole vocabulary."""
+        return [meter for _, meter in self._meters]
+
+    def __setstate__(self, meters: list[Any]) -> None:
+        self._meters = [(cast("Segment", None), meter) for meter in meters]
 
     def result(self) -> dict[str, float]:
         """Every metric as `segment/metric`, for example `box/acc@0.5`."""

@@ -1,0 +1,243 @@
+"""Validation by answers: rows of each task are answered by decoding and scored by the task's own scorer.
+
+The loss says how likely the right tokens are after right tokens; only an answer says whether the box is in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import ConcatDataset, DataLoader
+
+from ..data.annotation import Annotation
+from ..data.dataset import ReferringDataset, SampleDataset
+from ..data.faults import FaultTally
+from ..data.row_file import BadRow
+from ..data.samples import Batch, collate
+from ..inference.answering import answer_batch
+from ..inference.page import Entry, resize
+from ..models.config import ModelConfig
+from ..models.label_map import LabelMapTokenizer
+from ..models.refhcm import RefHCM
+from ..tasks import Reading, Task
+from ..tasks.rec import Rec
+from ..tasks.task import Scorer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The rows that a task is asked about, the same at every validation."""
+
+    task: Task
+    files: tuple[tuple[ReferringDataset, tuple[int, ...]], ...]
+
+    def spread(self, count: int, shift: float = 0.0) -> Questions:
+        """At most `count` of the rows, evenly spread; `shift`, in [0, 1), moves them by so much of their distance."""
+        rows = [(number, row) for number, (_, rows) in enumerate(self.files) for row in rows]
+        count = min(count, len(rows))
+        kept = [rows[int((place + shift) * len(rows) / count)] for place in range(count)]
+        files = ((file, tuple(row for n, row in kept if n == number)) for number, (file, _) in enumerate(self.files))
+        return Questions(self.task, tuple((file, rows) for file, rows in files if rows))
+
+    def samples(self, network: ModelConfig) -> ConcatDataset:
+        """Items as `SampleDataset` gives them, without targets."""
+        options: dict[str, Any] = {"mean": network.image_mean, "std": network.image_std, "targets": False}
+        return ConcatDataset([
+            SampleDataset(file, [self.task], network.image_size, chosen=rows, set_aside=True, **options)
+            for file, rows in self.files
+        ])  # fmt: skip
+
+
+def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) -> list[Questions]:
+    """For every task of a validation set, `count` of the rows (or all) that know what it is scored by, evenly spread.
+
+    `streams` are the files with the tasks that are asked about them; part maps are scored with `parts`, by their codes
+    otherwise. What cannot be scored is said in the log.
+    """
+    tasks: dict[str, Task] = {}
+    files: dict[str, list[tuple[ReferringDataset, tuple[int, ...]]]] = {}
+    for stream in streams:
+        for task in stream.tasks:
+            tasks[task.name] = task
+            by_map = parts and "codes" in task.needs
+            rows = stream.rows.for_scoring(by_map)
+            needs = ["parts" if by_map and need == "codes" else need for need in task.needs]
+            # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
+            usable = rows.usable([*(["text"] if task.prompt.startswith(Rec.prompt) else []), *needs])
+            if not len(usable):
+                logger.info("%s: no row knows %s, so task %s is not scored", rows.file.path, needs, task.name)
+                continue
+            files.setdefault(task.name, []).append((rows, tuple(usable.tolist())))
+    chosen = []
+    for name, found in files.items():
+        shares = [count // len(found) + (n < count % len(found)) for n in range(len(found))]
+        thinned = [Questions(tasks[name], (file,)).spread(share) for file, share in zip(found, shares, strict=True)]
+        chosen.append(Questions(tasks[name], tuple(file for questions in thinned for file in questions.files)))
+    return chosen
+
+
+class Answerer:
+    """Answers the same rows at every validation; each process takes a stretch of their batches."""
+
+    def __init__(
+        self, questions: Sequence[Questions], network: ModelConfig, label_map: LabelMapTokenizer | None,
+        tally: FaultTally,
+    ) -> None:  # fmt: skip
+        """Rows that cannot be used are told to `tally`."""
+        self.questions, self.network, self.label_map, self.tally = list(questions), network, label_map, tally
+        self._shown: list[tuple[Task, Batch, list[Any]]] | None = None
+
+    def score(self, model: RefHCM, batch_size: int = 16, workers: int = 0) -> dict[str, float]:
+        """Every figure as `TASK/SEGMENT_METRIC`, over the rows of all processes, and how many they were."""
+        figures: dict[str, float] = {}
+        for questions in self.questions:
+            scorer = self._scorer(questions.task)
+            for batch in self._batches(questions, batch_size, workers):
+                readings = self._answer(model, questions.task, batch)
+                for reading, truth in zip(readings, batch["annotations"], strict=True):
+                    scorer.add(reading, truth)
+            figures |= _named(questions.task, self._merged(questions.task, scorer))
+        return figures
+
+    def names(self, task: str | None = None, count: int | None = None) -> list[str]:
+        """The names of the figures, by scoring the truth itself; of one task or of all, by at most `count` rows."""
+        found: list[str] = []
+        for questions in self.questions:
+            if task in (None, questions.task.name):
+                scorer = self._scorer(questions.task)
+                for file, rows in (questions if count is None else questions.spread(count)).files:
+                    pairs = (file.load([row], [])[0] for row in rows)
+                    for annotation in (pair[1] for found_rows in pairs for pair in found_rows.values()):
+                        scorer.add(_perfect(annotation), annotation)
+                found += _named(questions.task, scorer)
+        return found
+
+    def show(self, model: RefHCM, count: int) -> list[Entry]:
+        """Answers to draw: to `count` of the rows, spread over the tasks, the same at every call."""
+        if self._shown is None:
+            self._shown = list(self._load_shown(count))
+        entries = []
+        for task, batch, pictures in self._shown:
+            readings = self._answer(model, task, batch)
+            rows = zip(pictures, batch["questions"], readings, batch["annotations"], strict=True)
+            entries += [Entry(task.name, *row) for row in rows]
+        return entries
+
+    def _load_shown(self, count: int) -> Iterator[tuple[Task, Batch, list[Any]]]:
+        number = len(self.questions)
+        for place, questions in enumerate(self.questions):
+            share = count // number + (place < count % number)
+            if not share:
+                continue
+            shown = questions.spread(share, place / number)  # so that not all tasks show the same pictures
+            items = shown.samples(self.network)
+            samples, pictures = [], []
+            for index, (file, row) in enumerate((file, row) for file, rows in shown.files for row in rows):
+                item = items[index]
+                if not any(isinstance(sample, BadRow) for sample in item):  # named when it is scored
+                    samples += item
+                    pictures.append(resize(file[row][2]))
+            if samples:
+                yield questions.task, collate(samples), pictures
+
+    def _batches(self, questions: Questions, batch_size: int, workers: int) -> Iterator[Batch]:
+        """This process's stretch of the batches. Which rows make a batch does not depend on the processes."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+        samples = questions.samples(self.network)
+        starts = range(0, len(samples), batch_size)
+        mine = starts[len(starts) * rank // world : len(starts) * (rank + 1) // world]
+        batches = [list(range(start, min(start + batch_size, len(samples)))) for start in mine]
+        workers = min(workers, len(batches))
+        own = torch.Generator()  # a loader draws a number when it starts, which is nobody else's business
+        for batch in DataLoader(
+            samples, batch_sampler=batches, collate_fn=collate, num_workers=workers, generator=own
+        ):
+            self.tally.add(batch.pop("faults", []))
+            if batch:
+                yield batch
+
+    def _answer(self, model: RefHCM, task: Task, batch: Batch) -> list[Reading]:
+        if self.label_map is not None:
+            self.label_map.to(model.encoder.embed_tokens.weight.device)
+        with getattr(model, "_precision", nullcontext)():  # that of the losses
+            return answer_batch(model, task, batch, label_map=self.label_map)
+
+    def _scorer(self, task: Task) -> Scorer:
+        if "codes" not in task.needs:
+            return task.scorer()
+        segments: list[Any] = [_Codes()]
+        if self.label_map is not None:
+            segments += task.segments
+        else:
+            segments += [segment for segment in task.segments if segment.name != "parsing"]
+        return Scorer(segments)
+
+    def _merged(self, task: Task, scorer: Scorer) -> Scorer:
+        """What all processes collected, in the order in which one process would have."""
+        if not _distributed():
+            return scorer
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, scorer)
+        merged = self._scorer(task)
+        for other in gathered:
+            merged.merge(other)
+        return merged
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _named(task: Task, scorer: Scorer) -> dict[str, float]:
+    """`box/acc@0.5` of a task as `rec/box_acc@0.5`; one number of answers in place of each segment's."""
+    found = scorer.result()
+    named = {f"{task.name}/{name.replace('/', '_')}": value for name, value in found.items()}
+    counts = [named.pop(name) for name in list(named) if name.endswith("_samples")]
+    return {**named, f"{task.name}/answers": max(counts, default=0.0)}
+
+
+def _perfect(truth: Annotation) -> Reading:
+    """The answer that a model should give."""
+    keypoints = None
+    if truth.keypoints is not None:
+        keypoints = np.array(truth.keypoints, np.float32)
+        keypoints[:, 2] = keypoints[:, 2] > 0
+    caption = truth.captions[0] if truth.captions else None
+    return Reading(
+        box=truth.box, box_score=1.0, keypoints=keypoints, codes=truth.codes, parts=truth.parts, caption=caption, score=1.0
+    )
+
+
+class _Codes:
+    """The share of a part map's codes that are right, place by place: what can be said without the tokenizer."""
+
+    name = "codes"
+
+    def meter(self) -> _Share:
+        return _Share()
+
+    def score(self, meter: _Share, reading: Reading, annotation: Annotation) -> None:
+        if reading.codes is not None and annotation.codes is not None:
+            meter.hits += sum(a == b for a, b in zip(reading.codes, annotation.codes, strict=True))
+            meter.count += len(annotation.codes)
+
+
+@dataclass
+class _Share:
+    hits: int = 0
+    count: int = 0
+
+    def merge(self, other: _Share) -> None:
+        self.hits, self.count = self.hits + other.hits, self.count + other.count
+
+    def result(self) -> dict[str, float]:
+        return {"acc": self.hits / self.count} if self.count else {}
