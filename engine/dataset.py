@@ -12,6 +12,7 @@ from ..data.dataset import MultiTaskDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, Item, collate
 from ..errors import RefHCMError
+from .stopping import shelter_loader
 
 
 class FairseqSamples(FairseqDataset):
@@ -27,6 +28,7 @@ class FairseqSamples(FairseqDataset):
         self.epoch = 1
 
     def __getitem__(self, index: int) -> Item:
+        shelter_loader()
         return self.items[int(index)]
 
     def __len__(self) -> int:
@@ -106,6 +108,9 @@ class CheckedBatches:
     def next_epoch_itr(self, *args: Any, **kwargs: Any) -> Any:
         """See fairseq; what it gives is told apart from other iterators by its counting, so that is kept."""
         iterator = self._batches.next_epoch_itr(*args, **kwargs)
+        # The sampler holds the iterator that holds it. Loader processes of such a circle are left to the garbage
+        # collector, which closes their queues first: they stay on for epochs, and then take 5 s each to be given up.
+        self._batches.batch_sampler.ordered_batches = None
         if not isinstance(iterator._itr, _Checked):
             iterator._itr = _Checked(iterator._itr, self._tally)
         return iterator
