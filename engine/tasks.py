@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 
@@ -21,6 +20,7 @@ from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import describe_vocabulary
 from ..tasks import Task, build, names
 from .dataset import CheckedBatches, FairseqSamples
+from .going_on import GoingOnOptions
 from .mix import Mix, Stream, read_mix, single
 from .weights import find_vocabulary
 
@@ -28,7 +28,7 @@ MULTITASK = "multitask"
 
 
 @dataclass
-class TaskOptions(FairseqDataclass):
+class TaskOptions(GoingOnOptions):
     """Command-line options."""
 
     data: str = field(default="", metadata={"help": "TRAIN.tsv,VALID.tsv or a .json mix of datasets"})
@@ -103,6 +103,10 @@ class ReferringTask(FairseqTask):
         return CheckedBatches(super().get_batch_iterator(*args, **kwargs), self.faults)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
+        """fairseq's hook."""
+        self.share_faults()
+
+    def share_faults(self) -> None:
         """Tell the other processes which rows were set aside: together they may be too many."""
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             gathered: list[Any] = [None] * dist.get_world_size()
