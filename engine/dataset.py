@@ -87,6 +87,7 @@ class CheckedBatches:
 
     def __init__(self, batches: Any, tally: FaultTally) -> None:
         self._batches, self._tally = batches, tally
+        self._open: _Checked | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batches, name)
@@ -108,12 +109,20 @@ class CheckedBatches:
     def next_epoch_itr(self, *args: Any, **kwargs: Any) -> Any:
         """See fairseq; what it gives is told apart from other iterators by its counting, so that is kept."""
         iterator = self._batches.next_epoch_itr(*args, **kwargs)
-        # The sampler holds the iterator that holds it. Loader processes of such a circle are left to the garbage
-        # collector, which closes their queues first: they stay on for epochs, and then take 5 s each to be given up.
-        self._batches.batch_sampler.ordered_batches = None
         if not isinstance(iterator._itr, _Checked):
             iterator._itr = _Checked(iterator._itr, self._tally)
+        self._open = iterator._itr
         return iterator
+
+    def close(self) -> None:
+        """End the loader processes of the epoch that was begun last.
+
+        fairseq leaves them to the garbage collector, since its iterators hold one another. That comes late, so that
+        those of several epochs wait side by side, and it closes their queues first: each is then given up after 5 s.
+        """
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 class _Checked:
@@ -129,6 +138,13 @@ class _Checked:
         batch = next(self._batches)
         self._tally.add(batch.pop("faults", []))
         return batch
+
+    def close(self) -> None:
+        """End the loader processes, where there are some; fairseq's buffer may lie between."""
+        loader = getattr(self._batches, "_iterable", None)
+        processes = self._batches if loader is None else getattr(loader, "_iterator", None)
+        if hasattr(processes, "_shutdown_workers"):
+            processes._shutdown_workers()
 
     def take(self, count: int) -> None:
         """Stop after `count` batches, where those below can."""

@@ -70,6 +70,9 @@ def choose(last: Path, resume: str) -> tuple[Path, str]:
             saving.check(source)
             mark = saving.fingerprint(source)
     if not last.exists():
+        others = [] if resume else sorted(last.parent.glob("checkpoint*.pt"))
+        if others:
+            logger.warning("%s is missing: beginning anew; --resume %s would go on from there", last, others[0])
         return source or last, mark
     own = _own_last(last, can_do_without=source is not None)
     if source is None:

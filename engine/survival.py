@@ -37,6 +37,7 @@ def install() -> None:
     cli.Trainer = SafeTrainer
     for place, name, make in (
         (cli, "main", _checked_main),
+        (cli, "train", _ending_its_loaders),
         (cli, "validate", _left_when_asked),
         (cli, "validate_and_save", _stopped_when_asked),
         (cli.checkpoint_utils, "save_checkpoint", _saved_together),
@@ -147,9 +148,23 @@ def _left_when_asked(cli: Any, original: Callable[..., Any]) -> Callable[..., An
         if trainer.stopping:
             raise StopAsked
         trainer.share_norms()
-        return original(cfg, trainer, *args, **kwargs)
+        try:
+            return original(cfg, trainer, *args, **kwargs)
+        finally:
+            trainer.close_validation()
 
     return validate
+
+
+def _ending_its_loaders(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    def train(cfg: Any, trainer: Any, task: Any, epoch_itr: Any) -> Any:
+        try:
+            return original(cfg, trainer, task, epoch_itr)
+        finally:
+            if hasattr(epoch_itr, "close"):
+                epoch_itr.close()
+
+    return train
 
 
 def _stopped_when_asked(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,6 +54,7 @@ class SafeTrainer(Trainer):
         self.skipped = False
         self.loaded: dict[str, Any] = {}
         self._losses: list[tuple[list[str], Tensor]] = []
+        self._validating: list[Any] = []
         self._shared: tuple[float, float] | None = None
         self.get_criterion().register_forward_hook(self._note_loss)
 
@@ -168,6 +169,19 @@ class SafeTrainer(Trainer):
         if self.stopping:
             raise StopAsked
         return logged
+
+    def get_valid_iterator(self, *args: Any, **kwargs: Any) -> Any:
+        """As fairseq's."""
+        batches = super().get_valid_iterator(*args, **kwargs)
+        self._validating.append(batches)
+        return batches
+
+    def close_validation(self) -> None:
+        """End the loader processes of a validation."""
+        while self._validating:
+            batches = self._validating.pop()
+            if hasattr(batches, "close"):
+                batches.close()
 
     def share_norms(self) -> None:
         """Give every process the batch norms' statistics of the first, whose model is saved: before a validation, so

@@ -1,8 +1,8 @@
 """A run that is stopped, or meets bad numbers or a damaged file, goes on as if nothing had been, or says why not."""
 
 import errno
-import gc
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from test_engine_training import data, train  # noqa: F401
 from torch.utils.data import DataLoader
 
+from refhcm.data import faults
 from refhcm.data.faults import FaultTally
 from refhcm.engine import going_on, saving, trainer
 from refhcm.engine.criterion import RefHCMLoss
@@ -95,7 +96,7 @@ def test_a_signal_saves_after_the_running_update_and_the_same_command_goes_on(mo
 
 def test_a_validation_that_a_signal_cuts_off_is_made_up_for(monkeypatch, data, tmp_path):  # noqa: F811
     """Also where training itself is complete: the epoch's checkpoint and the best one follow."""
-    options = ("--max-epoch", "1", "--max-valid-steps", "1")
+    options = ("--max-epoch", "1", "--max-valid-steps", "1", "--patience", "3")
     whole = train(monkeypatch, data, tmp_path / "whole", *options)
     with monkeypatch.context() as patch:
         signalled(patch, "valid_step", 2, signal.SIGUSR1)
@@ -105,7 +106,7 @@ def test_a_validation_that_a_signal_cuts_off_is_made_up_for(monkeypatch, data, t
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["checkpoint_last.pt"]
     parts = train(monkeypatch, data, tmp_path / "parts", *options)
     assert_same(learnt(parts), learnt(whole))
-    assert parts["extra_state"]["refhcm"]["owed"] is None
+    assert parts["extra_state"]["refhcm"]["owed"] is None and parts["extra_state"]["refhcm"]["patience"]
     names = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("whole", "parts")]
     assert names[0] == names[1] and "checkpoint_best.pt" in names[0]
 
@@ -161,22 +162,20 @@ def test_a_loader_leaves_signals_to_the_process_that_trains():
         batches._shutdown_workers()
 
 
-def test_loader_processes_end_with_their_epoch():
-    """Without the garbage collector, which finds them late and breaks their queues."""
+@pytest.mark.parametrize("buffer", [0, 2])
+@pytest.mark.parametrize("read", [1, 4])
+def test_loader_processes_end_with_their_epoch(buffer, read):
+    """At once, and in order: not when the garbage collector comes, which breaks their queues and waits 5 s for each."""
     samples = FairseqSamples(Readers(), False, 1)
-    before = set(multiprocessing.active_children())
-    gc.disable()
-    try:
-        inner = EpochBatchIterator(samples, dict, [[0], [1]], num_workers=1, buffer_size=2, reuse_dataloader=True)
-        batches = CheckedBatches(inner, FaultTally({}))
-        del inner
-        epoch = batches.next_epoch_itr(shuffle=False)
-        assert len(list(epoch)) == 2
-        assert set(multiprocessing.active_children()) != before
-        del batches, epoch
-        assert set(multiprocessing.active_children()) == before
-    finally:
-        gc.enable()
+    inner = EpochBatchIterator(samples, dict, [[0], [1], [2], [3]], num_workers=2, buffer_size=buffer)
+    batches = CheckedBatches(inner, FaultTally({}))
+    epoch = batches.next_epoch_itr(shuffle=False)
+    loaders = {next(epoch)["reader"] for _ in range(read)}
+    running = {child.pid: child for child in multiprocessing.active_children()}
+    assert loaders <= running.keys()
+    batches.close()
+    assert not loaders & {child.pid for child in multiprocessing.active_children()}
+    assert [running[loader].exitcode for loader in loaders] == [0] * len(loaders)
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -325,8 +324,8 @@ def test_a_bad_update_changes_nothing_and_names_its_rows(monkeypatch, data, tmp_
     assert len(taken) == 2
     for before, after in taken:
         assert_same(before, after)
-    assert updates(last) == 0 or updates(last) == last["extra_state"]["refhcm"]["nonfinite"]["steps"] - 2
-    assert last["extra_state"]["refhcm"]["nonfinite"]["total"] == 2
+    counted = last["extra_state"]["refhcm"]["nonfinite"]
+    assert (updates(last), counted["steps"], counted["total"]) == (2, 4, 2)
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipped update")]
     assert len(said) == 2 and all(f"the {what} is not finite; rows " in sentence for sentence in said)
 
@@ -380,14 +379,24 @@ def test_sixteen_bits_go_on_exactly_too(monkeypatch, data, tmp_path, precision):
 
 def test_empty_batches_do_not_change_how_an_update_is_normalised(monkeypatch, data, tmp_path):  # noqa: F811
     """fairseq takes an update whose last batch is empty for one without samples, and divides by nothing."""
-    original = trainer._STEP
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_STEP", lambda self, samples, *a: original(self, samples, *a))
-        once = train(patch, data, tmp_path / "once", "--max-update", "1", *QUICK)
+    once = train(monkeypatch, data, tmp_path / "once", "--max-update", "1", *QUICK)
     step = trainer.SafeTrainer.train_step
     monkeypatch.setattr(trainer.SafeTrainer, "train_step", lambda self, samples: step(self, [{}, *samples, {}]))
     padded = train(monkeypatch, data, tmp_path / "padded", "--max-update", "1", *QUICK)
     assert_same(padded["model"], once["model"])
+
+
+def test_rows_that_were_set_aside_stay_counted(monkeypatch, data, tmp_path):  # noqa: F811
+    monkeypatch.setattr(faults, "BAD_SHARE", 0.5)
+    rows = (data / "train" / "rec.tsv").read_text().splitlines()
+    (tmp_path / "bad.tsv").write_text("\n".join([rows[0].replace(",", ";"), *rows[1:]]) + "\n")
+    options = ("--batch-size", "1", "--valid-subset", "valid", *QUICK)
+    found = []
+    for last in ("8", "9"):  # the first epoch, then one row more
+        checkpoint = train(monkeypatch, data, tmp_path / "run", "--max-update", last, *options, task="rec",
+                           source=f"{tmp_path / 'bad.tsv'},train/rec.tsv")  # fmt: skip
+        found.append([(path, line) for path, line, why in checkpoint["extra_state"]["refhcm"]["faults"]])
+    assert found[0] == found[1] == [(str(tmp_path / "bad.tsv"), 1)]
 
 
 # -- going on ------------------------------------------------------------------------------------------------
@@ -453,6 +462,6 @@ def test_a_validation_that_gives_no_number_is_not_the_best(monkeypatch, data, tm
 
     monkeypatch.setattr(RefHCMLoss, "forward", forward)
     last = train(monkeypatch, data, tmp_path, "--max-update", "2", "--max-valid-steps", "0")
-    assert last["extra_state"]["best"] == last["extra_state"]["best"] != 0
+    assert math.isfinite(last["extra_state"]["best"])
     best = torch.load(tmp_path / "checkpoint_best.pt", weights_only=True)
     assert updates(best) == 1 and updates(last) == 2

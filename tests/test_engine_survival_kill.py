@@ -38,7 +38,7 @@ def start(server, data, tmp_path_factory):  # noqa: F811
             "--lr-scheduler", "polynomial_decay", "--total-num-update", "60", "--batch-size", "2", "--cpu",
             "--save-dir", str(save), "--log-format", "none", "--no-progress-bar", "--max-valid-steps", "0",
             "--store-ema", "--ema-decay", "0.9", "--flip", "0.5", "--zoom", "0.8", "--grounding-weight", "1",
-            "--by-region", "0.5", "--keep-interval-updates", "1", *more,
+            "--by-region", "0.5", "--keep-interval-updates", "1", "--patience", "9", *more,
         ]  # fmt: skip
         if len(hooks) > 1:
             meeting = tmp_path_factory.mktemp("meeting") / "file"
