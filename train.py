@@ -3,7 +3,8 @@
     python train.py TRAIN.tsv,VALID.tsv --task rec --arch refhcm_large --criterion refhcm_loss ...
     torchrun --nproc_per_node 2 train.py ...
 
-All options of fairseq-train work; ready-made recipes are in run_scripts/. `--cpu` trains without a GPU.
+All options of fairseq-train work; ready-made recipes are in run_scripts/. `--cpu` trains without a GPU. SIGTERM,
+SIGUSR1 and Ctrl-C save a checkpoint and end the run; the same command goes on (run_scripts/README.md).
 """
 
 import sys
@@ -24,13 +25,21 @@ def main() -> None:
     if "--ignore-unused-valid-subsets" not in sys.argv:  # fairseq takes the data for a folder and lists it
         sys.argv.append("--ignore-unused-valid-subsets")
     try:
-        from refhcm import engine  # noqa: F401  (mends fairseq, so it comes before any import of it)
+        from refhcm.engine.stopping import stop  # importing the engine mends fairseq, so it comes before fairseq
 
-        from fairseq_cli.train import cli_main  # isort: skip
+        with stop.listening():
+            from refhcm.engine import survival  # isort: skip
 
-        cli_main()
-    except (RefHCMError, FileNotFoundError) as error:
+            survival.install()
+            from fairseq_cli.train import cli_main  # isort: skip
+
+            cli_main()
+            if stop.done:
+                sys.exit(stop.exit_code)
+    except (RefHCMError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"train.py: {sentence(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def sentence(error: Exception) -> str:

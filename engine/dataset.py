@@ -12,6 +12,7 @@ from ..data.dataset import MultiTaskDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, Item, collate
 from ..errors import RefHCMError
+from .stopping import shelter_loader
 
 
 class FairseqSamples(FairseqDataset):
@@ -27,6 +28,7 @@ class FairseqSamples(FairseqDataset):
         self.epoch = 1
 
     def __getitem__(self, index: int) -> Item:
+        shelter_loader()
         return self.items[int(index)]
 
     def __len__(self) -> int:
@@ -85,6 +87,7 @@ class CheckedBatches:
 
     def __init__(self, batches: Any, tally: FaultTally) -> None:
         self._batches, self._tally = batches, tally
+        self._open: _Checked | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batches, name)
@@ -108,7 +111,18 @@ class CheckedBatches:
         iterator = self._batches.next_epoch_itr(*args, **kwargs)
         if not isinstance(iterator._itr, _Checked):
             iterator._itr = _Checked(iterator._itr, self._tally)
+        self._open = iterator._itr
         return iterator
+
+    def close(self) -> None:
+        """End the loader processes of the epoch that was begun last.
+
+        fairseq leaves them to the garbage collector, since its iterators hold one another. That comes late, so that
+        those of several epochs wait side by side, and it closes their queues first: each is then given up after 5 s.
+        """
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 class _Checked:
@@ -124,6 +138,13 @@ class _Checked:
         batch = next(self._batches)
         self._tally.add(batch.pop("faults", []))
         return batch
+
+    def close(self) -> None:
+        """End the loader processes, where there are some; fairseq's buffer may lie between."""
+        loader = getattr(self._batches, "_iterable", None)
+        processes = self._batches if loader is None else getattr(loader, "_iterator", None)
+        if hasattr(processes, "_shutdown_workers"):
+            processes._shutdown_workers()
 
     def take(self, count: int) -> None:
         """Stop after `count` batches, where those below can."""

@@ -20,6 +20,7 @@ from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import describe_vocabulary
 from ..tasks import Task, build, names
 from .dataset import CheckedBatches, FairseqSamples
+from .going_on import GoingOnOptions
 from .mix import Mix, Stream, read_mix, single
 from .watch import WatchedTask, WatchOptions
 from .weights import find_vocabulary
@@ -28,7 +29,7 @@ MULTITASK = "multitask"
 
 
 @dataclass
-class TaskOptions(WatchOptions):
+class TaskOptions(WatchOptions, GoingOnOptions):
     """Command-line options."""
 
     data: str = field(default="", metadata={"help": "TRAIN.tsv,VALID.tsv or a .json mix of datasets"})
@@ -104,6 +105,10 @@ class ReferringTask(WatchedTask):
         return CheckedBatches(super().get_batch_iterator(*args, **kwargs), self.faults)
 
     def begin_epoch(self, epoch: int, model: Any) -> None:
+        """fairseq's hook."""
+        self.share_faults()
+
+    def share_faults(self) -> None:
         """Tell the other processes which rows were set aside: together they may be too many."""
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             gathered: list[Any] = [None] * dist.get_world_size()

@@ -227,12 +227,18 @@ def test_wrong_options_are_one_sentence(monkeypatch, data, tmp_path, options, sa
         train(monkeypatch, data, tmp_path, "--max-update", "1", *options)
 
 
-def test_a_broken_checkpoint_is_not_resumed_and_says_so(monkeypatch, data, tmp_path):
+def test_a_broken_checkpoint_is_not_resumed_and_says_so(monkeypatch, data, tmp_path, caplog):
+    """Another one of the run stands in for it, if there is one."""
     train(monkeypatch, data, tmp_path, "--max-update", "1")
-    last = tmp_path / "checkpoint_last.pt"
+    last, best = tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint_best.pt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    again = train(monkeypatch, data, tmp_path, "--max-update", "2")
+    assert again["optimizer_history"][-1]["num_updates"] == 2
+    assert f"going on from {best}, the newest whole checkpoint, after 1 updates" in caplog.text
+    for path in (last, best):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SystemExit, match="cut short"):
-        train(monkeypatch, data, tmp_path, "--max-update", "2")
+        train(monkeypatch, data, tmp_path, "--max-update", "3")
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
