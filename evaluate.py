@@ -4,7 +4,7 @@
     python evaluate.py --data testA.tsv --tasks rkpt --model FOLDER --out answers/testA
     python evaluate.py --checkpoint 'runs/*/checkpoint*.pt' --vocabulary FOLDER --data val.tsv --best-by acc@0.5
     python evaluate.py --score answers/testA                 # the figures again, without model and data
-    torchrun --nproc_per_node 4 evaluate.py ...              # the same figures, in a quarter of the time
+    torchrun --nproc_per_node 4 evaluate.py ...              # the same figures, from four processes
 
 docs/evaluation.md says what the figures are and what is saved.
 """
