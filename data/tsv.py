@@ -72,11 +72,14 @@ class TsvFile(RowFile):
 
     def picture_name(self, row: int) -> str:
         """The path; or for base64 a checksum of its two ends, because all of a large file would take minutes."""
-        at = self.columns["image"]
-        spans = self._columns(row, at)
-        if len(spans) <= at:
-            raise self.short(row, len(spans))
-        (begin, end), content = spans[at], self._bytes()
+        at, content = self.columns["image"], self._bytes()
+        before = self._columns(row, at - 1)
+        begin, end = (before[-1][1] + 1 if before else self._span(row)[0]), self._span(row)[1]
+        if begin > end:
+            raise self.short(row, len(before))
+        # A picture at the end of a row, where all layouts have it, is not gone through.
+        if at < self.width - 1 and (stop := content.find(b"\t", begin, end)) >= 0:
+            end = stop
         first, last = content[begin : min(end, begin + _TIP)], content[max(begin, end - _TIP) : end]
         if is_path(last.decode("utf-8", "replace")):
             return self.head(row, ["image"])["image"]

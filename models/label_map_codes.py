@@ -15,7 +15,8 @@ import torch
 
 from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..data.dataset import LAYOUTS, ReferringDataset
-from ..data.tsv import TsvFile
+from ..data.rows import open_rows
+from ..data.shards import is_shards
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
 from .label_map_data import labelled
@@ -36,11 +37,13 @@ def fill_codes(
     source, target = Path(source), Path(target)
     if target.is_dir():
         raise RefHCMError(f"{target} is a folder: name a file to write to.")
+    if is_shards(source):
+        raise RefHCMError(f"{source} is a file of shards: fill in the codes of the TSV file, and make shards of that.")
     columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}
     data = ReferringDataset(source, kind, columns=columns, parts=True, draft=64)
     mapped = np.zeros(len(data), bool)
     mapped[data.usable(["parts"])] = True
-    lines = TsvFile(source, LAYOUTS[kind])
+    lines = open_rows(source, kind)
     writable_folder(target.parent)
     part = target.with_name(target.name + ".part")
     try:
@@ -50,7 +53,7 @@ def fill_codes(
                 codes = _codes(data, [row for row in rows if mapped[row]], tokenizer)
                 for row in rows:
                     fields = {**lines[row], **({"codes": codes[row]} if row in codes else {})}
-                    file.write("\t".join(fields[name] for name in LAYOUTS[kind]) + "\n")
+                    file.write("\t".join(fields[name] for name in lines.columns) + "\n")
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from refhcm.data.converters.own import COLUMNS
 from refhcm.data.fields import decode_base64
 from refhcm.data.images import open_image
 from refhcm.data.masks import decode_mask, encode_mask
+from refhcm.data.validate import validate
 from refhcm.errors import RefHCMError
 
 LINE = {"image": "photos/a.png", "text": "the man in red", "box": [4, 3, 20, 25]}
@@ -93,6 +94,13 @@ def test_csv_of_a_spreadsheet(folder, tmp_path, separator):
 def test_corners_in_columns_of_their_own(folder, tmp_path):
     (folder / "p.csv").write_text("image,text,xmin,ymin,xmax,ymax\nphotos/a.png,man,4,3,20,25\n")
     assert only(convert("own", folder, tmp_path / "out")[1])["box"] == "4,3,20,25"
+
+
+def test_paths_as_windows_writes_them(folder, tmp_path):
+    save_labels(folder / "labels" / "m.png", np.pad(np.full((22, 16), 13), ((3, 5), (4, 20))))
+    line = {**LINE, "image": "photos\\a.png", "parts": "labels\\m.png"}
+    row = only(convert("own", write_lines(folder, line), tmp_path / "out")[1])
+    assert row["image"] == "images/photos/a.png" and row["parts"]
 
 
 def test_width_and_height(folder, tmp_path):
@@ -258,6 +266,7 @@ def test_nonsense_in_any_cell_leaves_the_other_lines_alone(data):
         save_picture(Path(folder) / "s" / "photos" / "a.png")
         path = write_lines(Path(folder) / "s", {**LINE, "id": "kept"}, {**LINE, name: data.draw(NONSENSE)})
         report, rows = convert("own", path, Path(folder) / "out")
+        assert not any(validate(Path(folder) / "out" / f"{split}.tsv").faults for split in rows)
         assert rows["train"][0]["id"] == "kept"
         assert sum(map(len, rows.values())) + report.skipped.total() >= 2
 

@@ -217,7 +217,7 @@ class Photos:
 
     def _relative(self, name: str) -> str:
         """The name below the folder, also where the line has the whole path of a file that lies there."""
-        path = Path(name)
+        path = Path(name.replace("\\", "/"))  # as Windows writes paths
         if path.is_absolute() and path.is_relative_to(self.folder):
             path = path.relative_to(self.folder)
         inside(self.folder, str(path))

@@ -165,7 +165,7 @@ def read_parts(value: Any, size: tuple[int, int], folder: Path) -> np.ndarray:
 
 def inside(folder: Path, name: str) -> Path:
     """The file called `name` below a folder; BadValue when the name leaves the folder or there is no such file."""
-    path = Path(name)
+    path = Path(name.replace("\\", "/"))  # as Windows writes paths
     if path.is_absolute() or ".." in path.parts:
         raise BadValue("a path leaves the folder of the files: give it relative to that folder", name)
     if not (folder / path).is_file():

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 DATA=${DATA:?set DATA to the folder that refhcm convert own wrote}
+[ -f "$DATA/train.tsv" ] || { echo "train_own.sh: there is no $DATA/train.tsv: make it with refhcm convert own" >&2; exit 1; }
 MODEL=${MODEL:-checkpoints/compact} SAVE=${SAVE:-runs/own} BATCH=${BATCH:-4} EPOCHS=${EPOCHS:-20}
 PYTHON=${PYTHON:-.venv/bin/python}
 if nvidia-smi -L >/dev/null 2>&1; then device=(); else device=(--cpu); fi
