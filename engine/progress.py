@@ -159,9 +159,11 @@ def numbers(stats: Mapping[str, Any]) -> Figures:
 
 def short(figures: Figures, training: bool) -> dict[str, str]:
     """What a line shows: the loss, and for every task bits per token, the share of right tokens, and in a validation a
-    metric for each part of its answer; in training the pace, the time left and memory.
+    metric for each part of its answer; in training the time left, the pace and memory.
     """
     shown = {"loss": f"{figures['loss']:.3f}"} if "loss" in figures else {}
+    if "eta_seconds" in figures:
+        shown["left"] = duration(figures["eta_seconds"])
     for task in tasks_in(figures):
         right = f" {figures[f'{task}/acc']:.0%}" if f"{task}/acc" in figures else ""
         shown[task] = f"{figures[f'{task}/nll']:.2f}b{right}"
@@ -169,11 +171,8 @@ def short(figures: Figures, training: bool) -> dict[str, str]:
         for name in headlines(figures):
             shown[name] = f"{figures[name]:.3f}"
         return shown | {name: f"{value:.4g}" for name, value in figures.items() if name.startswith("best_")}
-    if "eta_seconds" in figures:
-        shown["left"] = duration(figures["eta_seconds"])
     for name, label, form in (
-        ("lr", "lr", "{:.3g}"), ("gnorm", "gnorm", "{:.3g}"), ("samples_per_second", "samples/s", "{:.3g}"),
-        ("memory_gb", "memory", "{:.1f}G"),
+        ("samples_per_second", "samples/s", "{:.3g}"), ("lr", "lr", "{:.3g}"), ("memory_gb", "memory", "{:.1f}G")
     ):  # fmt: skip
         if figures.get(name):
             shown[label] = form.format(figures[name])

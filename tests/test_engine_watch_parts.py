@@ -182,8 +182,8 @@ def test_a_line_shows_little_and_the_most_telling():
                "lr": 3e-5, "gnorm": 0.25, "samples_per_second": 12.34, "memory_gb": 4.56, "eta_seconds": 3725,
                "ups": 3.0, "wpb": 9.0}  # fmt: skip
     assert short(figures, training=True) == {
-        "loss": "2.250", "rec": "1.12b 50%", "rkpt": "2.00b", "left": "1h02m", "lr": "3e-05", "gnorm": "0.25",
-        "samples/s": "12.3", "memory": "4.6G",
+        "loss": "2.250", "left": "1h02m", "rec": "1.12b 50%", "rkpt": "2.00b", "samples/s": "12.3", "lr": "3e-05",
+        "memory": "4.6G",
     }  # fmt: skip
     answered = {"loss": 2.0, "rec/answers": 8, "rec/box_acc@0.5": 0.5, "rec/box_acc@0.9": 0.1, "best_loss": 1.5}
     assert short(answered, training=False) == {"loss": "2.000", "rec/box_acc@0.5": "0.500", "best_loss": "1.5"}
