@@ -213,7 +213,8 @@ def _perfect(truth: Annotation) -> Reading:
         keypoints[:, 2] = keypoints[:, 2] > 0
     caption = truth.captions[0] if truth.captions else None
     return Reading(
-        box=truth.box, box_score=1.0, keypoints=keypoints, codes=truth.codes, parts=truth.parts, caption=caption, score=1.0
+        box=truth.box, box_score=1.0, keypoints=keypoints, codes=truth.codes, parts=truth.parts, caption=caption,
+        score=1.0,
     )
 
 
