@@ -22,9 +22,10 @@ from refhcm.inference.evaluation import evaluate
 @pytest.fixture
 def rows(tmp_path):
     """A file in the layout `rec` whose pictures have 9, 1, 9, 1, ... rows."""
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
     counts = [9, 1] * 4
-    lines = [f"{p}_{k}\t{p}\tthe man\t1,1,6,7\ta.png\n" for p, count in enumerate(counts) for k in range(count)]
+    for p in range(len(counts)):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{p}.png")
+    lines = [f"{p}_{k}\t{p}\tthe man\t1,1,6,7\t{p}.png\n" for p, count in enumerate(counts) for k in range(count)]
     (tmp_path / "rec.tsv").write_text("".join(lines))
     return ReferringDataset(tmp_path / "rec.tsv", "rec")
 
