@@ -175,6 +175,15 @@ class ReferringDataset:
         """As `find_picture`, for a part map."""
         return self._find(value, "gts")
 
+    def picture_source(self, row: int, value: str) -> Path | bytes:
+        """The picture of a row whose picture field is `value`: its file, or the bytes of one. RefHCMError where there
+        is none, or it lies outside the folder."""
+        return self.find_picture(value) if is_path(value) else decode_base64(value)
+
+    def parts_source(self, value: str) -> Path:
+        """As `picture_source`, for a part map that a row names."""
+        return self.find_parts(value)
+
     @cached_property
     def _known(self) -> Known:
         return Known(self.file, self.kind)

@@ -74,13 +74,12 @@ def check(job: Job) -> None:
             raise RefHCMError("--score reads saved answers: leave --checkpoint, --data and --out out.")
         return
     check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
-    if job.data and not Path(job.data).is_file():
-        raise RefHCMError(f"There is no dataset file at {job.data}: check the path.")
     if not job.data and job.kind not in (None, OWN):
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
-    if job.data and job.kind is None:
-        job.kind = guess_kind(job.data)
+    if job.data:
+        job.kind = job.kind or guess_kind(job.data)
         check_tasks(job.kind, job.tasks, job.protocol)
+        ReferringDataset(job.data, job.kind)
     if job.checkpoint:
         files = [path for path in find_checkpoints(job.checkpoint) if not path.is_dir()]
         for name, folder in (("vocabulary", job.vocabulary), ("label-map", job.label_map)):

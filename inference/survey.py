@@ -7,13 +7,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ..data.dataset import ReferringDataset
 from ..data.faults import too_many
-from ..data.fields import decode_base64, is_path
+from ..data.fields import is_path
 from ..data.images import open_sized, picture_size
 from ..data.person_file import BETWEEN_PEOPLE
 from ..data.rows import OWN, Reading, read_pair
@@ -31,7 +32,7 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     cannot be used. The digest covers the rows as they stand in the file, and the sizes of the pictures' files.
     """
     digest, faults = hashlib.sha256(), list[BadRow]()
-    reading = Reading(rows.kind == OWN, rows.find_parts, parts=thorough, masks=thorough)
+    reading = Reading(rows.kind == OWN, rows.parts_source, parts=thorough, masks=thorough)
     pictures: dict[str, tuple[tuple[int, int], int]] = {}
     for row in tqdm(chosen, desc="looking at rows", disable=not progress, leave=False, delay=2):
         try:
@@ -39,11 +40,13 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
             value = fields["image"]
             key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
             if key not in pictures:
-                pictures[key] = _picture(rows, value, thorough)
+                source = rows.picture_source(row, value)
+                size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
+                pictures[key] = size, _length(source)
             size, length = pictures[key]
             read_pair(fields, size, reading)
-            for path in fields.get("parts", "").split(BETWEEN_PEOPLE):
-                length += rows.find_parts(path).stat().st_size if path else 0
+            maps = [path for path in fields.get("parts", "").split(BETWEEN_PEOPLE) if path]
+            length += sum(_length(rows.parts_source(path)) for path in maps)
             digest.update(rows.file.raw(row) + b"\n%d\n" % length)
         except BadRow as error:
             faults.append(error)
@@ -54,11 +57,9 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     return digest.hexdigest()[:_DIGITS]
 
 
-def _picture(rows: ReferringDataset, value: str, thorough: bool) -> tuple[tuple[int, int], int]:
-    """(width, height) of a picture, and the bytes of its file where a row names one."""
-    source = rows.find_picture(value) if is_path(value) else decode_base64(value)
-    size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
-    return size, 0 if isinstance(source, bytes) else source.stat().st_size
+def _length(source: Path | bytes) -> int:
+    """Bytes of a picture's or part map's file."""
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def fingerprint(predictor: RefHCMPredictor) -> str:
