@@ -91,10 +91,10 @@ class ReferringDataset:
             bad += found
         return pairs, image if pairs else None
 
-    def for_scoring(self, parts: bool) -> ReferringDataset:
-        """The same rows as answers to them are scored: `scoring`, and with their part maps or without."""
+    def with_parts(self, parts: bool) -> ReferringDataset:
+        """The same rows with their part maps, or without."""
         other = copy(self)
-        other._scoring, other._parts = True, parts
+        other._parts = parts
         return other
 
     def name(self, row: int) -> str:

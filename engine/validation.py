@@ -69,7 +69,7 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
         for task in stream.tasks:
             tasks[task.name] = task
             by_map = parts and "codes" in task.needs
-            rows = stream.rows.for_scoring(by_map)
+            rows = stream.rows.with_parts(by_map)
             needs = ["parts" if by_map and need == "codes" else need for need in task.needs]
             # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
             usable = rows.usable([*(["text"] if task.prompt.startswith(Rec.prompt) else []), *needs])

@@ -161,12 +161,20 @@ def choose_figure(entry: Entry, wanted: str | None) -> str:
     figures = entry.figures()
     if wanted is None:  # what the last stretch of the first task's answer is judged by
         return list(_headlines(Entry("", "", results=entry.results[:1])) or figures)[-1]
-    fitting = [name for name in figures if name == wanted or name.endswith(f"/{wanted}")]
+    fitting = [
+        name for name in figures if any(f"/{each}".endswith(f"/{wanted}") for each in (name, _in_training(name)))
+    ]
     if len(fitting) == 1 or wanted in fitting:
         return wanted if wanted in fitting else fitting[0]
     if fitting:
         raise RefHCMError(f"--best-by {wanted} could be {' or '.join(fitting)}: give the whole name.")
     raise RefHCMError(f"There is no figure {wanted!r} to choose the best by: there are {', '.join(figures)}.")
+
+
+def _in_training(name: str) -> str:
+    """`rec/box/acc@0.5` as training's validation writes it, rec/box_acc@0.5."""
+    task, _, rest = name.partition("/")
+    return f"{task}/{rest.replace('/', '_')}"
 
 
 def _headlines(entry: Entry) -> dict[str, float]:

@@ -16,7 +16,6 @@ from ..data.commands import in_range, writable_folder
 from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
-from ..data.shards import is_shards
 from ..errors import RefHCMError
 from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
 from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
@@ -75,13 +74,12 @@ def check(job: Job) -> None:
             raise RefHCMError("--score reads saved answers: leave --checkpoint, --data and --out out.")
         return
     check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
-    if job.data and not is_shards(job.data) and not Path(job.data).is_file():
-        raise RefHCMError(f"There is no dataset file at {job.data}: check the path.")
     if not job.data and job.kind not in (None, OWN):
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
-    if job.data and job.kind is None:
-        job.kind = guess_kind(job.data)
+    if job.data:
+        job.kind = job.kind or guess_kind(job.data)
         check_tasks(job.kind, job.tasks, job.protocol)
+        ReferringDataset(job.data, job.kind)
     if job.checkpoint:
         files = [path for path in find_checkpoints(job.checkpoint) if not path.is_dir()]
         for name, folder in (("vocabulary", job.vocabulary), ("label-map", job.label_map)):

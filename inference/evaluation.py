@@ -267,3 +267,8 @@ def round_trips(
     logits = label_map.decode_logits(label_map.encode(torch.from_numpy(np.stack(crops)).to(device)))
     boxes = ((annotation.box, annotation.size) for annotation in truth)
     return [paste(crop, box, size[::-1]) for crop, (box, size) in zip(logits, boxes, strict=True) if box is not None]
+
+
+def round_trip(label_map: LabelMapTokenizer, annotation: Annotation, paste: Paste = paste_logits) -> np.ndarray:
+    """As `round_trips`, of one part map."""
+    return round_trips(label_map, [annotation], paste)[0]

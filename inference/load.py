@@ -89,7 +89,7 @@ def _predictor(
             f"{folder}: the vocabulary has {vocabulary.size} tokens, the model {model.config.vocab_size}; "
             "the files are of different models."
         )
-    label_map = load_fitting_label_map(label_maps, vocabulary).to(where) if label_maps is not None else None
+    label_map = None if label_maps is None else load_fitting_label_map(label_maps, vocabulary).to(where)
     # The published weights were never trained to answer part maps as a block; models of ours are.
     block = config.get("block_parsing", section.get("text") != "gpt2") is True
     options = {"block_parsing": block, "region_prompts": config.get("region_prompts") is True}

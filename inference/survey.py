@@ -37,11 +37,13 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
             fields = rows.file[row]
             key = rows.file.picture_name(row)
             if key not in pictures:
-                pictures[key] = _picture(rows.picture_source(row, fields["image"]), thorough)
+                source = rows.picture_source(row, fields["image"])
+                size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
+                pictures[key] = size, _length(source)
             size, length = pictures[key]
             read_pair(fields, size, reading)
-            for path in fields.get("parts", "").split(BETWEEN_PEOPLE):
-                length += _length(rows.parts_source(path)) if path else 0
+            maps = [path for path in fields.get("parts", "").split(BETWEEN_PEOPLE) if path]
+            length += sum(_length(rows.parts_source(path)) for path in maps)
             digest.update(rows.file.raw(row) + b"\n%d\n" % length)
         except BadRow as error:
             faults.append(error)
@@ -52,13 +54,8 @@ def survey(rows: ReferringDataset, chosen: Sequence[int], *, thorough: bool = Fa
     return digest.hexdigest()[:_DIGITS]
 
 
-def _picture(source: Path | bytes, thorough: bool) -> tuple[tuple[int, int], int]:
-    """(width, height) of a picture, and the bytes of its file."""
-    size = open_sized(source, orient=False)[1] if thorough else picture_size(source)
-    return size, _length(source)
-
-
 def _length(source: Path | bytes) -> int:
+    """Bytes of a picture's or part map's file."""
     return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 

@@ -44,15 +44,15 @@ class Reading:
     """Where they come from a block: float32 (48, codes), how likely each code is at each place."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
-    part_counts: np.ndarray | None = None
-    """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     caption: str | None = None
-    people: tuple[Reading, ...] | None = None
-    """Everyone that is meant, where a task answers about any number of people (none of today does)."""
-    tokens: tuple[int, ...] = ()
-    """The answer as it was decoded."""
     score: float = 0.0
     """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
+    tokens: tuple[int, ...] = ()
+    """The answer as it was decoded."""
+    part_counts: np.ndarray | None = None
+    """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
+    people: tuple[Reading, ...] | None = None
+    """Everyone that is meant, where a task answers about any number of people (none of today does)."""
 
 
 class Task:

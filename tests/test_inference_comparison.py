@@ -140,6 +140,7 @@ def test_the_best_is_chosen_by_a_figure_that_is_named_well_enough():
         (None, "rec/box/acc@0.5", "one"),
         ("rec/box/miou", "rec/box/miou", "two"),
         ("keypoints/oks", "rkpt/keypoints/oks", "one"),  # equal: the first
+        ("rec/box_miou", "rec/box/miou", "two"),  # as training names it
     ):
         found = choose_best(Comparison([one, two]), wanted)
         assert (found.best_by, found.best) == (name, best)
