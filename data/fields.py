@@ -92,24 +92,40 @@ def read_codes(value: str) -> tuple[int, ...]:
     return tuple(int(code) for code in codes)
 
 
-def load_part_map(source: Path | bytes, size: tuple[int, int]) -> np.ndarray:
+def load_part_map(source: Path | bytes, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
     """uint8 (height, width) of a `.npy` of integers, or of a grey or palette `.png`: a file, or the bytes of one.
 
-    A map of another shape is resampled to `size` (width, height), nearest neighbour; -1 and 255 mean: not
-    scored.
+    A map of the size of the person's `box`, to a pixel, is taken for what the box holds and put there; of any other
+    shape, it is resampled to `size` (width, height), nearest neighbour. -1 and 255 mean: not scored.
     """
     name = "The part map" if isinstance(source, bytes) else str(source)
     parts = _load_array(source, name) if _is_array(source) else open_indices(source)
     if parts.ndim != 2 or parts.dtype.kind not in "iub":
         raise RefHCMError(f"{name} is no part map: it has shape {parts.shape} and type {parts.dtype}.")
     width, height = size
-    if parts.shape != (height, width):
+    if parts.shape != (height, width) and box is not None and _is_crop(parts.shape, box):
+        parts = _pasted(parts, size, box)
+    elif parts.shape != (height, width):
         rows = (np.arange(height) * 2 + 1) * parts.shape[0] // (2 * height)
         parts = parts[rows][:, (np.arange(width) * 2 + 1) * parts.shape[1] // (2 * width)]
     parts = np.where(parts == -1, IGNORED_PART, parts)
     if np.any((parts < 0) | ((parts >= len(PART_NAMES)) & (parts != IGNORED_PART))):
         raise RefHCMError(f"{name} has classes outside 0 to {len(PART_NAMES) - 1}.")
     return parts.astype(np.uint8)
+
+
+def _is_crop(shape: tuple[int, ...], box: Box) -> bool:
+    return abs(shape[1] - (box[2] - box[0])) <= 1 and abs(shape[0] - (box[3] - box[1])) <= 1
+
+
+def _pasted(crop: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
+    """(height, width) with a crop at its box, and background around it."""
+    whole = np.zeros(size[::-1], crop.dtype)
+    left, top = round(box[0]), round(box[1])
+    inside = crop[max(0, -top) : max(0, size[1] - top), max(0, -left) : max(0, size[0] - left)]
+    top, left = max(0, top), max(0, left)
+    whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return whole
 
 
 def part_map_size(source: Path | bytes) -> tuple[int, int]:

@@ -102,10 +102,11 @@ class ReferringDataset:
         return self.file.head(row, ["id"])["id"]
 
     def picture_key(self, row: int) -> str:
-        """What is equal for rows of the same picture and for no others. A row that cannot be read has a key of its
-        own."""
+        """What is equal for rows of the same picture and for no others: where or what it is, and its id where rows have
+        one. A row that cannot be read has a key of its own."""
+        named = [name for name in ("image_id",) if name in self.file.columns]
         try:
-            return f"{self.file.path}:{self.file.picture_name(row)}"
+            return ":".join([str(self.file.path), self.file.picture_name(row), *self.file.head(row, named).values()])
         except BadRow as error:
             return str(error)
 

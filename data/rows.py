@@ -114,8 +114,9 @@ def _person(box: str, said: Mapping[str, str], size: tuple[int, int], reading: R
     def known(name: str) -> bool:
         return name in said and bool(said[name] or not reading.own)
 
+    place = read_box(box, size)
     keypoints = read_keypoints(said["keypoints"]) if known("keypoints") else None
-    parts = load_part_map(reading.find(said["parts"]), size) if reading.parts and known("parts") else None
+    parts = load_part_map(reading.find(said["parts"]), size, place) if reading.parts and known("parts") else None
     mask = decode_mask(said["mask"], size) if reading.masks and known("mask") else None
     area: float | None = None
     if known("area"):
@@ -124,7 +125,7 @@ def _person(box: str, said: Mapping[str, str], size: tuple[int, int], reading: R
             raise RefHCMError(f"the area {said['area']} is not above 0.")
     elif known("mask"):
         area = float(mask_area(said["mask"], size)) or None
-    return Annotation(size, read_box(box, size), keypoints, parts=parts, mask=mask, area=area)
+    return Annotation(size, place, keypoints, parts=parts, mask=mask, area=area)
 
 
 class Known:

@@ -188,7 +188,7 @@ def test_files_with_the_least_that_is_needed_convert(tmp_path):
     tree = make_tree(tmp_path / "source")
     kept = ("id", "image_id", "bbox", "category_id")
     content = {
-        "images": [{key: entry[key] for key in ("id", "file_name", "width", "height")} for entry in coco([])["images"]],
+        "images": [{key: entry[key] for key in ("id", "file_name")} for entry in coco([])["images"]],
         "annotations": [{key: entry[key] for key in kept} for entry in ANNOTATIONS],
     }
     put(tree / "refcoco" / "instances.json", content)
@@ -294,7 +294,7 @@ def test_its_photos_are_told_by_the_id_in_their_names(tmp_path):
     _, rows = convert("refhuman", tree, tmp_path / "out")
     assert [(row["image_id"], row["text"]) for row in rows["val"]] == [("139", f"man {k}") for k in (1, 2, 3)]
     other = make_tree(tmp_path / "refcoco")
-    content = coco(ANNOTATIONS)
+    content = coco(copy.deepcopy(ANNOTATIONS))
     content["images"][0]["id"] = 139
     for entry in content["annotations"]:
         entry["image_id"] = 139 if entry["image_id"] == 110 else entry["image_id"]

@@ -112,6 +112,19 @@ def test_rpar_rows(tmp_path, base, sub):
     assert dataset.groups(9) == [[0, 1]]
 
 
+@pytest.mark.parametrize("box", ["5,10,17,25", "5.4,9.8,16.9,25.2", "-3,20,9,35", "30,-5,42,10"])
+def test_a_part_map_of_the_size_of_its_box_lies_in_the_box(tmp_path, box):
+    (tmp_path / "1.jpg").write_bytes(picture(200, "JPEG"))
+    crop = np.random.default_rng(0).integers(1, 20, (15, 12))
+    np.save(tmp_path / "m.npy", crop)
+    row = ("1_0", "woman", box, CODES, "m.npy", "1.jpg")
+    _, answer, _ = ReferringDataset(write(tmp_path / "rpar.tsv", [row]), "rpar", parts=True)[0]
+    wanted = np.zeros((60, 80), int)  # with room around the picture
+    left, top = (round(float(value)) for value in box.split(",")[:2])
+    wanted[15 + top : 30 + top, 20 + left : 32 + left] = crop
+    assert np.array_equal(answer.parts, wanted[15:45, 20:60])
+
+
 def test_rhrc_row(tmp_path):
     row = ("1_0", "A man, [1, 2] smiling.&&a guy", BOX, base64_of(picture(1)))
     path = write(tmp_path / "rhrc.tsv", [row])
@@ -294,6 +307,14 @@ def test_randomness_depends_on_seed_epoch_and_index_only(rkpt):
     a.set_epoch(0)
     assert snapshot(a, range(6)) == forward
     assert snapshot(make(seed=2), range(6)) != forward
+
+
+def test_draws_of_a_row_do_not_depend_on_the_other_rows(rkpt):
+    def make(**options):
+        augment = Augmentation(flip=0.5, zoom=0.5, colour=0.3)
+        return SampleDataset(rkpt, [task("rec")], 16, augment=augment, **options)
+
+    assert snapshot(make(chosen=[1, 4]), range(2)) == snapshot(make(), [1, 4])
 
 
 def test_augmented_pictures_are_not_shared_between_draws(rkpt):

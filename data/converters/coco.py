@@ -63,12 +63,13 @@ def coco_picture(pictures: PictureFolder, entry: Mapping[str, Any]) -> Picture:
     other releases (its id never changes). Skip as `PictureFolder.get`.
     """
     name, number = need(entry, "file_name", str), need(entry, "id", int)
-    stated = need(entry, "width", int), need(entry, "height", int)
+    width, height = optional(entry, "width", int), optional(entry, "height", int)
     folders = ("", "train2014/", "val2014/", "train2017/", "val2017/")
     plain = f"{number:012d}.jpg"
     names = [folder + name for folder in folders]
     names += [folder + plain for folder in folders]
     names += [f"{folder}COCO_{split}_{plain}" for split in ("train2014", "val2014") for folder in ("", f"{split}/")]
+    stated = None if width is None or height is None else (width, height)
     return pictures.get(next(filter(pictures.has, names), name), stated)
 
 
