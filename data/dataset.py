@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -122,12 +121,6 @@ class ReferringDataset:
         if bad is not None:
             bad += found
         return pairs, image if pairs else None
-
-    def for_scoring(self, parts: bool) -> ReferringDataset:
-        """The same rows as answers to them are scored: `scoring`, and with their part maps or without."""
-        other = copy(self)
-        other._scoring, other._parts = True, parts
-        return other
 
     def name(self, row: int) -> str:
         """The id of a row, for reports and results."""

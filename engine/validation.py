@@ -6,10 +6,10 @@ The loss says how likely the right tokens are after right tokens; only an answer
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ..data.dataset import ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, collate
 from ..data.tsv import BadRow
-from ..inference.answering import answer_batch, fill_parts
+from ..inference.answering import answer_batch
 from ..inference.page import Entry, resize
 from ..models.config import ModelConfig
 from ..models.label_map import LabelMapTokenizer
@@ -30,6 +30,7 @@ from ..tasks import Reading, Task
 from ..tasks.rec import Rec
 from ..tasks.task import Scorer
 
+_Found = TypeVar("_Found")
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +70,7 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
         for task in stream.tasks:
             tasks[task.name] = task
             by_map = parts and "codes" in task.needs
-            rows = stream.rows.for_scoring(by_map)
+            rows = _to_score(stream.rows, by_map)
             needs = ["parts" if by_map and need == "codes" else need for need in task.needs]
             # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
             usable = rows.usable([*(["text"] if task.prompt.startswith(Rec.prompt) else []), *needs])
@@ -85,6 +86,13 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
     return chosen
 
 
+def _to_score(rows: ReferringDataset, parts: bool) -> ReferringDataset:
+    """The same file as answers are scored by it: captions as published evaluations prepare them, and part maps."""
+    root = rows.roots[0] if len(rows.roots) == 1 else None  # otherwise the file's own folders
+    how: dict[str, Any] = {"columns": rows.file.columns, "root": root, "draft": rows.draft}
+    return ReferringDataset(rows.file.path, rows.kind, parts=parts, scoring=True, **how)
+
+
 class Answerer:
     """Answers the same rows at every validation; each process takes a stretch of their batches."""
 
@@ -96,16 +104,29 @@ class Answerer:
         self.questions, self.network, self.label_map, self.tally = list(questions), network, label_map, tally
         self._shown: list[tuple[Task, Batch, list[Any]]] | None = None
 
-    def score(self, model: RefHCM, batch_size: int = 16, workers: int = 0) -> dict[str, float]:
-        """Every figure as `TASK/SEGMENT_METRIC`, over the rows of all processes, and how many they were."""
+    def score(
+        self, model: RefHCM, batch_size: int = 16, workers: int = 0, leave: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Every figure as `TASK/SEGMENT_METRIC`, over the rows of all processes, and how many they were.
+
+        As soon as `leave` says so in any process, all give up, and there is nothing (None).
+        """
         figures: dict[str, float] = {}
         for questions in self.questions:
             scorer = self._scorer(questions.task)
             for batch in self._batches(questions, batch_size, workers):
+                if leave():
+                    break
                 readings = self._answer(model, questions.task, batch)
                 for reading, truth in zip(readings, batch["annotations"], strict=True):
                     scorer.add(reading, truth)
-            figures |= _named(questions.task, self._merged(questions.task, scorer))
+            gathered = _gather((scorer, leave()))
+            if any(left for _, left in gathered):
+                return None
+            whole = self._scorer(questions.task)
+            for theirs, _ in gathered:  # in the order in which one process would have
+                whole.merge(theirs)
+            figures |= _named(questions.task, whole)
         return figures
 
     def names(self, task: str | None = None, count: int | None = None) -> list[str]:
@@ -167,12 +188,10 @@ class Answerer:
 
     def _answer(self, model: RefHCM, task: Task, batch: Batch) -> list[Reading]:
         precision = getattr(model, "_precision", nullcontext)  # that of the losses
-        with precision():
-            readings = answer_batch(model, task, batch)
-        if self.label_map is not None and "codes" in task.needs:
+        if self.label_map is not None:
             self.label_map.to(model.encoder.embed_tokens.weight.device)
-            fill_parts(self.label_map, readings, [question.size for question in batch["questions"]])
-        return readings
+        with precision():
+            return answer_batch(model, task, batch, label_map=self.label_map)
 
     def _scorer(self, task: Task) -> Scorer:
         if "codes" not in task.needs:
@@ -184,16 +203,14 @@ class Answerer:
             segments += [segment for segment in task.segments if segment.name != "parsing"]
         return Scorer(segments)
 
-    def _merged(self, task: Task, scorer: Scorer) -> Scorer:
-        """What all processes collected, in the order in which one process would have."""
-        if not _distributed():
-            return scorer
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, scorer)
-        merged = self._scorer(task)
-        for other in gathered:
-            merged.merge(other)
-        return merged
+
+def _gather(mine: _Found) -> list[_Found]:
+    """What each process has, in all of them."""
+    if not _distributed():
+        return [mine]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found
 
 
 def _distributed() -> bool:

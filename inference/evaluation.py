@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..data.rows import OWN
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
+from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
@@ -27,11 +28,13 @@ from ..tasks import Reading, Task, known
 from ..tasks.rec import Rec
 from ..tasks.segments import N_CODES
 from ..tasks.task import Scorer
-from .answering import Paste, answer_batch, fill_parts
+from .parts import part_logits
 from .predictor import RefHCMPredictor
 
 TASKS = known()
 """What can be scored."""
+Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
+"""From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
 
 
 @dataclass
@@ -169,10 +172,9 @@ def evaluate(
         _batches(rows, task, predictor, batch_size, chosen, workers), desc=task_name, disable=not progress
     ):
         tally.add(batch.get("faults", ()))
-        readings = answer_batch(predictor.model, task, batch, beam)
+        readings = _answer(predictor, task, batch, beam)
         if label_map is not None:
-            sizes = [question.size for question in batch["questions"]]
-            fill_parts(label_map, readings, sizes, paste, likeliest=published_paste)
+            _fill_parts(label_map, readings, batch["annotations"], paste)
             for annotation in batch["annotations"]:
                 ceiling.add(round_trip(label_map, annotation, paste), annotation.parts)
         _add(scorer, result, readings, batch["annotations"])
@@ -191,6 +193,27 @@ def _batches(
         chosen=chosen,
     )  # fmt: skip
     return DataLoader(data, batch_size, collate_fn=collate, num_workers=workers)
+
+
+@torch.inference_mode()
+def _answer(predictor: RefHCMPredictor, task: Task, batch: Batch, beam: int) -> list[Reading]:
+    device, model = predictor.device, predictor.model
+    inputs = {k: v.to(device) for k, v in batch["net_input"].items() if k not in ("prev_output_tokens", "blocks")}
+    features = model.image_features(inputs["patch_images"].to(predictor.dtype))
+    memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
+    found = generate(model, memory, task.grammar(), beam)
+    return [task.read(best[0], q.size) for best, q in zip(found, batch["questions"], strict=True)]
+
+
+@torch.inference_mode()
+def _fill_parts(
+    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation], paste: Paste
+) -> None:
+    maps = part_logits(label_map, readings, likeliest=paste is _paste_published)
+    for reading, logits, annotation in zip(readings, maps, truth, strict=True):
+        width, height = annotation.size
+        assert reading.box is not None
+        reading.parts = paste(logits, reading.box, (height, width))
 
 
 def _paste_published(logits: torch.Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:

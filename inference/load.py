@@ -8,11 +8,9 @@ from typing import Any
 import torch
 
 from ..data.annotation import CODE_GRID, PART_NAMES
-from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import DTYPES, load_folder
-from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import CONFIG_NAME, load_label_map
 from .predictor import RefHCMPredictor
 
@@ -48,29 +46,21 @@ def load(
             f"{folder}: the vocabulary has {vocabulary.size} tokens, the model {model.config.vocab_size}; "
             "the files are of different models."
         )
-    label_map = None
-    if (folder / CONFIG_NAME).is_file():
-        label_map = load_fitting_label_map(folder, vocabulary).to(where)
-    # The published weights were never trained to answer part maps as a block; models of ours are.
-    block = config.get("block_parsing", section.get("text") != "gpt2") is True
-    options = {"block_parsing": block, "region_prompts": config.get("region_prompts") is True}
-    return RefHCMPredictor(model, vocabulary, label_map, threshold=_threshold(config, folder), **options)
-
-
-def load_fitting_label_map(folder: str | Path, vocabulary: Vocabulary) -> LabelMapTokenizer:
-    """The label-map tokenizer of a folder, on the CPU; RefHCMError where it cannot read this vocabulary's codes."""
-    label_map = load_label_map(folder)
-    if (label_map.config.grid, label_map.config.classes) != (CODE_GRID, len(PART_NAMES)):
+    label_map = load_label_map(folder).to(where) if (folder / CONFIG_NAME).is_file() else None
+    if label_map is not None and (label_map.config.grid, label_map.config.classes) != (CODE_GRID, len(PART_NAMES)):
         raise RefHCMError(
             f"{folder}: the label-map tokenizer writes {label_map.config.classes} classes in a grid of "
             f"{label_map.config.grid} codes; {len(PART_NAMES)} classes in {CODE_GRID} are wanted."
         )
-    if label_map.config.codebook < vocabulary.label_codes:
+    if label_map is not None and label_map.config.codebook < vocabulary.label_codes:
         raise RefHCMError(
             f"{folder}: the vocabulary has {vocabulary.label_codes} part codes, the label-map tokenizer "
             f"{label_map.config.codebook}; the files are of different models."
         )
-    return label_map
+    # The published weights were never trained to answer part maps as a block; models of ours are.
+    block = config.get("block_parsing", section.get("text") != "gpt2") is True
+    options = {"block_parsing": block, "region_prompts": config.get("region_prompts") is True}
+    return RefHCMPredictor(model, vocabulary, label_map, threshold=_threshold(config, folder), **options)
 
 
 def find_folder(name_or_path: str | Path) -> Path:
