@@ -26,8 +26,12 @@ HEADLINES = {"box": "acc@0.5", "keypoints": "oks", "parsing": "miou", "codes": "
 class Listener(Protocol):
     """Who wants to know of a run, see `engine.watch.Watch`."""
 
+    def opened(self, folder: str | None) -> None:
+        """The folder of the run, before an epoch or a validation."""
+        ...
+
     def configured(self, config: Mapping[str, Any]) -> None:
-        """All options of the run, once before training."""
+        """All options of the run, before every epoch of training."""
         ...
 
     def told(self, kind: str, subset: str | None, update: int, epoch: int, figures: Figures) -> None:
@@ -93,6 +97,8 @@ def _make_bar(
     """As fairseq's `progress_bar`, which see."""
     if tensorboard_logdir and progress_bar.SummaryWriter is None:
         raise MissingExtraError("--tensorboard-logdir is given, but tensorboard", "watch")
+    if _listener is not None:
+        _listener.opened(options.get("aim_param_checkpoint_dir"))  # fairseq's --save-dir, whether aim is used or not
     shown = {name: options.get(name) for name in ("log_interval", "log_file", "epoch", "prefix", "default_log_format")}
     bar = _plain(iterator, log_format, **{name: value for name, value in shown.items() if value is not None})
     rest = {name: value for name, value in options.items() if name != "log_file"}

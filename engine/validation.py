@@ -6,10 +6,10 @@ The loss says how likely the right tokens are after right tokens; only an answer
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from ..tasks import Reading, Task
 from ..tasks.rec import Rec
 from ..tasks.task import Scorer
 
+_Found = TypeVar("_Found")
 logger = logging.getLogger(__name__)
 
 
@@ -96,16 +97,29 @@ class Answerer:
         self.questions, self.network, self.label_map, self.tally = list(questions), network, label_map, tally
         self._shown: list[tuple[Task, Batch, list[Any]]] | None = None
 
-    def score(self, model: RefHCM, batch_size: int = 16, workers: int = 0) -> dict[str, float]:
-        """Every figure as `TASK/SEGMENT_METRIC`, over the rows of all processes, and how many they were."""
+    def score(
+        self, model: RefHCM, batch_size: int = 16, workers: int = 0, leave: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Every figure as `TASK/SEGMENT_METRIC`, over the rows of all processes, and how many they were.
+
+        As soon as `leave` says so in any process, all give up, and there is nothing (None).
+        """
         figures: dict[str, float] = {}
         for questions in self.questions:
             scorer = self._scorer(questions.task)
             for batch in self._batches(questions, batch_size, workers):
+                if leave():
+                    break
                 readings = self._answer(model, questions.task, batch)
                 for reading, truth in zip(readings, batch["annotations"], strict=True):
                     scorer.add(reading, truth)
-            figures |= _named(questions.task, self._merged(questions.task, scorer))
+            gathered = _gather((scorer, leave()))
+            if any(left for _, left in gathered):
+                return None
+            whole = self._scorer(questions.task)
+            for theirs, _ in gathered:  # in the order in which one process would have
+                whole.merge(theirs)
+            figures |= _named(questions.task, whole)
         return figures
 
     def names(self, task: str | None = None, count: int | None = None) -> list[str]:
@@ -181,16 +195,14 @@ class Answerer:
             segments += [segment for segment in task.segments if segment.name != "parsing"]
         return Scorer(segments)
 
-    def _merged(self, task: Task, scorer: Scorer) -> Scorer:
-        """What all processes collected, in the order in which one process would have."""
-        if not _distributed():
-            return scorer
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, scorer)
-        merged = self._scorer(task)
-        for other in gathered:
-            merged.merge(other)
-        return merged
+
+def _gather(mine: _Found) -> list[_Found]:
+    """What each process has, in all of them."""
+    if not _distributed():
+        return [mine]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found
 
 
 def _distributed() -> bool:

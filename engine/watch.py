@@ -6,7 +6,7 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import progress_bar
 from fairseq.tasks import FairseqTask
 
+from ..data.annotation import CODE_GRID
 from ..data.dataset import MultiTaskDataset
 from ..errors import RefHCMError
-from ..inference.load import load_fitting_label_map
 from ..inference.page import Entry, draw_pair, page, write_page
 from ..metrics.records import RecordFile
+from ..models.label_map import LabelMapTokenizer
+from ..models.label_map_files import load_label_map
 from . import progress
 from .best import LOSSES, allow_any_metric, begin_best, check_told, no_metric
 from .validation import Answerer, choose_questions
@@ -58,23 +60,22 @@ class Watch:
         self.options, self.task = options, task
         self.folder: Path | None = None
         self.records: RecordFile | None = None
-        self.begun = False
+        self.begun = self.checked = False
         self.drawn: list[Entry] = []
         self.metric = "loss"
         progress.follow(self)
         allow_any_metric()
 
     # -- told by the progress bar ----------------------------------------------------------------------------
+    def opened(self, folder: str | None) -> None:
+        """The folder of the run."""
+        self.folder = Path(folder) if folder else None
+
     def configured(self, config: Mapping[str, Any]) -> None:
         """Look, before training, at what could only fail later."""
-        if self.folder is not None:
+        if self.checked:
             return
-        self.folder = Path(config["checkpoint"]["save_dir"])
-        if self.options["validate_answers"] and config["distributed_training"]["ddp_backend"] == "fully_sharded":
-            raise RefHCMError(
-                "--validate-answers cannot decode where the weights are sharded (--ddp-backend fully_sharded): leave "
-                "it out, and score checkpoints with evaluate.py."
-            )
+        self.checked = True
         metric, dataset = config["checkpoint"]["best_checkpoint_metric"], config["dataset"]
         if not dataset["disable_validation"]:
             for subset in dataset["valid_subset"].split(","):
@@ -87,6 +88,8 @@ class Watch:
         """Write figures down; with those of a validation, the pictures."""
         if not _first_process() or self.folder is None:
             return
+        if not self.begun:  # a validation that an earlier process was cut off in
+            self.begin(update)
         try:
             if self.records is not None:
                 about = {"epoch": epoch} if subset is None else {"subset": subset, "epoch": epoch}
@@ -137,6 +140,8 @@ class WatchedTask(FairseqTask):
     """A fairseq task that can be watched; it has `vocabulary`, `network` and `faults`, see `engine.tasks`."""
 
     uses_ema = True  # so that fairseq hands over the averaged weights, which a run is exported from
+    asked_to_stop: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether the run is to end now; a validation then leaves its answers."""
 
     def __init__(self, cfg: Any, **kwargs: Any) -> None:
         super().__init__(cfg, **kwargs)
@@ -161,7 +166,7 @@ class WatchedTask(FairseqTask):
                 label_map = None
                 if any("codes" in task.needs for stream in streams for task in stream.tasks):
                     if self.cfg.label_map:
-                        label_map = load_fitting_label_map(self.cfg.label_map, self.vocabulary)
+                        label_map = self._label_map()
                     else:
                         logger.info("part maps are scored by their codes alone: --label-map FOLDER gives the mIoU too")
                 questions = choose_questions(streams, count, label_map is not None)
@@ -169,7 +174,25 @@ class WatchedTask(FairseqTask):
             self._answerers[subset] = made
         return self._answerers[subset]
 
+    def _label_map(self) -> LabelMapTokenizer:
+        label_map = load_label_map(self.cfg.label_map)
+        if label_map.config.grid != CODE_GRID or label_map.config.codebook < self.vocabulary.label_codes:
+            raise RefHCMError(
+                f"--label-map {self.cfg.label_map}: a tokenizer of {label_map.config.codebook} codes in a grid of "
+                f"{label_map.config.grid}; this vocabulary has {self.vocabulary.label_codes} in {CODE_GRID}."
+            )
+        return label_map
+
     # -- fairseq's hooks -------------------------------------------------------------------------------------
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """As fairseq's; only whole weights can decode."""
+        if self.cfg.validate_answers and _distributed() and getattr(cfg, "fully_shard", False):
+            raise RefHCMError(
+                "--validate-answers cannot decode where the weights are spread over processes (--fully-shard): leave "
+                "it out, and score checkpoints with evaluate.py."
+            )
+        return super().build_model(cfg, from_checkpoint)
+
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """A validation asks for the batches of a subset just before it goes through them."""
         subset = next((name for name, other in self.datasets.items() if other is dataset), "train")
@@ -210,7 +233,9 @@ class WatchedTask(FairseqTask):
         start = time.monotonic()
         model.eval()
         size, workers = self._loading.get("max_sentences"), self._loading.get("num_workers")
-        figures = answerer.score(model, size or 16, workers or 0)
+        figures = answerer.score(model, size or 16, workers or 0, self.asked_to_stop)
+        if figures is None:
+            return
         if _first_process() and self.cfg.pictures:
             self.watch.drawn = answerer.show(model, self.cfg.pictures)
         for name, value in figures.items():

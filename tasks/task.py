@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -123,12 +123,12 @@ class Scorer:
         for (_, meter), (_, theirs) in zip(self._meters, other._meters, strict=True):
             meter.merge(theirs)
 
-    def __getstate__(self) -> list[Any]:
-        """To another process only what was collected travels, to be merged there, and not the whole vocabulary."""
+    def __getstate__(self) -> list[object]:
+        """To another process only what was collected travels, to be merged there, and not the vocabulary."""
         return [meter for _, meter in self._meters]
 
-    def __setstate__(self, meters: list[Any]) -> None:
-        self._meters = [(cast("Segment", None), meter) for meter in meters]
+    def __setstate__(self, meters: list[object]) -> None:
+        vars(self)["_meters"] = [(None, meter) for meter in meters]
 
     def result(self) -> dict[str, float]:
         """Every metric as `segment/metric`, for example `box/acc@0.5`."""

@@ -177,6 +177,14 @@ def test_wrong_options_are_one_sentence(monkeypatch, data, tmp_path, options, sa
         train(monkeypatch, data, tmp_path, "--max-update", "1", *options)
 
 
+def test_a_tokenizer_of_other_codes_is_refused(monkeypatch, data, tmp_path):  # noqa: F811
+    tokenizer = LabelMapTokenizer(replace(LabelMapConfig.preset("compact"), codebook=4))
+    save_label_map(tmp_path / "few", tokenizer)
+    options = ("--max-update", "1", "--validate-answers", "1", "--label-map", str(tmp_path / "few"))
+    with pytest.raises(SystemExit, match="a tokenizer of 4 codes"):
+        train(monkeypatch, data, tmp_path, *options)
+
+
 def test_weights_in_bfloat16_answer_too(monkeypatch, data, tmp_path):  # noqa: F811
     options = ("--max-update", "1", "--bf16", "--validate-answers", "2", "--pictures", "0")
     train(monkeypatch, data, tmp_path, *options, task="rec", source="train/rec.tsv,valid/rec.tsv")

@@ -17,9 +17,13 @@ from fairseq import metrics
 
 from refhcm.data.dataset import ReferringDataset, SampleDataset
 from refhcm.data.faults import FaultTally
+from refhcm.engine import watch
 from refhcm.engine.criterion import LossConfig, RefHCMLoss
 from refhcm.engine.progress import Clock, duration, headlines, short
 from refhcm.engine.validation import Answerer, choose_questions
+from refhcm.engine.watch import Watch, WatchOptions
+from refhcm.errors import RefHCMError
+from refhcm.metrics.records import read_records
 from refhcm.tasks import build
 from refhcm.tests.test_engine_training import data  # noqa: F401
 
@@ -114,6 +118,30 @@ def test_two_processes_score_as_one(answerer, tiny_model, tmp_path):
     for process in processes:
         process.join()
     assert scores[0] == scores[1] == alone
+
+
+def test_answers_are_left_when_the_run_is_to_end(answerer, tiny_model):
+    asked = iter([False, False, True])
+    assert answerer().score(tiny_model, 4, leave=lambda: next(asked, True)) is None
+    assert answerer().score(tiny_model, 4, leave=lambda: False) is not None
+
+
+def test_a_validation_that_precedes_all_training_is_written_down(tmp_path):
+    """As when a run goes on that was cut off while it validated."""
+    told = Watch(vars(WatchOptions()), None)
+    told.opened(str(tmp_path))
+    told.told("valid", "valid", 7, 1, {"loss": 1.5})
+    records = read_records(tmp_path / "metrics.jsonl")
+    assert [(record["kind"], record["update"]) for record in records] == [("run", 7), ("valid", 7)]
+    assert told.begun
+
+
+def test_weights_that_are_spread_over_processes_do_not_answer(monkeypatch):
+    monkeypatch.setattr(watch, "_distributed", lambda: True)
+    task = watch.WatchedTask.__new__(watch.WatchedTask)
+    task.cfg = WatchOptions(validate_answers=1)
+    with pytest.raises(RefHCMError, match="--fully-shard"):
+        task.build_model(SimpleNamespace(fully_shard=True))
 
 
 def test_part_maps_without_the_tokenizer_are_scored_by_their_codes(answerer, tiny_model):
