@@ -23,8 +23,8 @@ from refhcm.inference.evaluation import evaluate
 def rows(tmp_path):
     """A file in the layout `rec` whose pictures have 9, 1, 9, 1, ... rows."""
     counts = [9, 1] * 4
-    for p in range(len(counts)):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{p}.png")
+    for name in [*range(len(counts)), "a"]:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{name}.png")
     lines = [f"{p}_{k}\t{p}\tthe man\t1,1,6,7\t{p}.png\n" for p, count in enumerate(counts) for k in range(count)]
     (tmp_path / "rec.tsv").write_text("".join(lines))
     return ReferringDataset(tmp_path / "rec.tsv", "rec")
@@ -222,7 +222,8 @@ def test_a_picture_that_is_found_damaged_later_ends_the_scoring(tiny_predictor, 
 
 
 def test_all_pictures_are_decoded_first_where_that_is_asked_for(tiny_predictor, rows, monkeypatch):
-    _half_a_photo(rows.file.path.parent / "a.png")
+    for picture in rows.file.path.parent.glob("*.png"):
+        _half_a_photo(picture)
     monkeypatch.setattr(evaluation, "answer_batch", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(RefHCMError, match=r"(?s)40 of 40 rows .*cut off"):
         evaluate(tiny_predictor, rows.file.path, "rec", "rec", thorough=True, progress=False)
