@@ -29,8 +29,8 @@ def answer_batch(
     model: RefHCM,
     task: Task,
     batch: Batch,
-    *,
     beam: int = 1,
+    *,
     label_map: LabelMapTokenizer | None = None,
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
@@ -68,13 +68,24 @@ def answer_batch(
         raise ModelError(str(error)) from error
     readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
     if label_map is not None and "codes" in task.needs:
-        paste = choose_paste(published_paste)
-        logits = part_logits(label_map, readings, likeliest=published_paste)
-        for reading, crop, question in zip(readings, logits, questions, strict=True):
-            width, height = question.size
-            assert reading.box is not None
-            reading.parts = paste(crop, reading.box, (height, width))
+        sizes = [question.size for question in questions]
+        fill_parts(label_map, readings, sizes, choose_paste(published_paste), likeliest=published_paste)
     return readings
+
+
+@torch.inference_mode()
+def fill_parts(
+    label_map: LabelMapTokenizer, readings: Sequence[Reading], sizes: Sequence[tuple[int, int]],
+    paste: Paste = paste_logits, likeliest: bool = False,
+) -> None:  # fmt: skip
+    """Turn the codes of answers into part maps of their pictures.
+
+    sizes: (width, height) of the pictures. paste: see `choose_paste`. likeliest: see `parts.part_logits`.
+    """
+    maps = part_logits(label_map, readings, likeliest)
+    for reading, logits, (width, height) in zip(readings, maps, sizes, strict=True):
+        assert reading.box is not None
+        reading.parts = paste(logits, reading.box, (height, width))
 
 
 def choose_paste(published: bool) -> Paste:
