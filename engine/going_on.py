@@ -88,7 +88,7 @@ def _own_last(last: Path, can_do_without: bool) -> Path | None:
     try:
         saving.check(last)
         return last
-    except RefHCMError:
+    except (RefHCMError, OSError):
         newest = saving.newest_whole(last.parent)
         if newest is None and not can_do_without:
             raise

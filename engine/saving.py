@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ from ..errors import RefHCMError
 
 UNFINISHED = ".tmp"
 """Ends the name of a checkpoint that is being written."""
-_UNREADABLE = (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, LookupError)
+_UNREADABLE = (*_DAMAGED, pickle.UnpicklingError, OSError, AttributeError, TypeError)
 logger = logging.getLogger(__name__)
 
 
@@ -55,13 +57,13 @@ def install() -> None:
 # -- writing -------------------------------------------------------------------------------------------------
 def write_checkpoint(state: Any, path: str | Path) -> None:
     """Save with torch; RefHCMError, with all files as they were before, where the disk does not take it."""
-    with placed(Path(path)) as file:
+    with placed(Path(path), check) as file:
         torch.save(state, file)
 
 
 def copy_checkpoint(source: str | Path, target: str | Path) -> None:
     """Copy, as carefully as it is written. Not a link: damage to one file then leaves the other."""
-    with open(source, "rb") as original, placed(Path(target)) as file:
+    with open(source, "rb") as original, placed(Path(target), check_sums) as file:
         shutil.copyfileobj(original, file, 1 << 24)
 
 
@@ -84,9 +86,9 @@ class _Recording:
 
 
 @contextlib.contextmanager
-def placed(path: Path) -> Iterator[Any]:
-    """A file to write that becomes `path` once it is complete, on the disk and readable; otherwise nothing is left of
-    it, and RefHCMError says what the disk said.
+def placed(path: Path, check: Callable[[Path], None]) -> Iterator[Any]:
+    """A file to write that becomes `path` once it is complete, on the disk, and `check` has read it; otherwise nothing
+    is left of it, and RefHCMError says what the disk said.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     recording = None
@@ -131,22 +133,30 @@ def _flush_folder(folder: Path) -> None:
 
 # -- reading -------------------------------------------------------------------------------------------------
 def check(path: Path) -> None:
-    """RefHCMError unless every byte is as it was written (by the checksums inside) and torch can read all of it."""
+    """RefHCMError unless every byte is as it was written, and torch can read all of it as data."""
+    check_sums(path)
+    try:
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except _UNREADABLE as error:
+        raise RefHCMError(_unreadable(path)) from error
+
+
+def check_sums(path: Path) -> None:
+    """RefHCMError unless the checksums inside say that every byte is as it was written."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is None:
-            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-            return
-        error = None
-    except _UNREADABLE as found:
-        if isinstance(found, OSError) and found.errno is not None:
-            raise
-        error = found
-    raise RefHCMError(
+    except _DAMAGED as error:
+        raise RefHCMError(_unreadable(path)) from error
+    if damaged is not None:
+        raise RefHCMError(_unreadable(path))
+
+
+def _unreadable(path: Path) -> str:
+    return (
         f"{path} cannot be resumed from: it is cut short or damaged, or holds more than data and is not executed. "
         "Delete it to start anew, or name another with --resume."
-    ) from error
+    )
 
 
 def peek(path: Path) -> dict[str, Any] | None:
@@ -154,7 +164,7 @@ def peek(path: Path) -> dict[str, Any] | None:
     try:
         state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         state["optimizer_history"][-1]["num_updates"], state["extra_state"]["train_iterator"]
-    except (*_UNREADABLE, KeyError, IndexError, TypeError):
+    except _UNREADABLE:
         return None
     return state
 
@@ -167,7 +177,7 @@ def newest_whole(folder: Path) -> tuple[Path, int] | None:
         if state is not None and "last_optimizer_state" in state:
             found.append((int(state["optimizer_history"][-1]["num_updates"]), path))
     for updates, path in sorted(found, reverse=True):
-        with contextlib.suppress(RefHCMError):
+        with contextlib.suppress(RefHCMError, OSError):
             check(path)
             return path, updates
     return None

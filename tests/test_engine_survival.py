@@ -16,6 +16,7 @@ pytest.importorskip("hydra")
 pytest.importorskip("refhcm.engine")
 
 from fairseq.data.iterators import EpochBatchIterator
+from hypothesis import given, settings, strategies
 from omegaconf import OmegaConf
 from test_engine_training import data, train  # noqa: F401
 from torch.utils.data import DataLoader
@@ -210,6 +211,27 @@ def test_the_newest_whole_checkpoint_stands_in_for_a_damaged_one(tmp_path, caplo
             other.unlink()
     with pytest.raises(RefHCMError, match=r"checkpoint_last\.pt cannot be resumed from: it is cut short"):
         going_on.choose(last, "")
+
+
+@given(data=strategies.data())
+@settings(max_examples=60)
+def test_no_damage_passes_for_a_whole_checkpoint(tmp_path_factory, data):  # noqa: F811
+    """What is read after any bit has changed, or any part of the end is missing, is what was written, or refused."""
+    folder = tmp_path_factory.mktemp("damage")
+    saving.write_checkpoint(small_checkpoint(1), folder / "whole.pt")
+    content = bytearray((folder / "whole.pt").read_bytes())
+    place = data.draw(strategies.integers(0, len(content) - 1))
+    if data.draw(strategies.booleans()):
+        content[place] ^= 1 << data.draw(strategies.integers(0, 7))
+    else:
+        del content[place:]
+    (folder / "damaged.pt").write_bytes(content)
+    saving.peek(folder / "damaged.pt")
+    try:
+        saving.check(folder / "damaged.pt")
+    except RefHCMError:
+        return
+    assert_same(torch.load(folder / "damaged.pt", weights_only=True), small_checkpoint(1))
 
 
 class FullDisk:

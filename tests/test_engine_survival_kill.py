@@ -71,7 +71,7 @@ def whole(start, tmp_path_factory):
     return save
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_one_process_is_killed_again_and_again(start, whole, tmp_path, workers):
     save = tmp_path / "run"
     options = ("--max-update", "5", "--save-interval-updates", "2", "--num-workers", workers)
@@ -82,6 +82,7 @@ def test_one_process_is_killed_again_and_again(start, whole, tmp_path, workers):
     assert sorted(path.name for path in save.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_are_killed_told_to_stop_and_given_bad_numbers(start, tmp_path):
     """What happens to one of them happens to the run: the parameters stay those of the run that was left alone."""
     options = ("--max-update", "4", "--save-interval-updates", "2", "--num-workers", "0")
