@@ -5,6 +5,10 @@ class RefHCMError(ValueError):
     """Wrong input or a missing piece; the message is a sentence for the user, safe to print without a traceback."""
 
 
+class UsageError(RefHCMError):
+    """A command was called in a way that makes no sense."""
+
+
 class MissingExtraError(RefHCMError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 

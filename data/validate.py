@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RefHCMError
-from .annotation import Annotation
+from .annotation import Annotation, Question
 from .fields import is_path, part_map_size
 from .images import open_sized
 from .masks import apart, extent
@@ -116,7 +116,7 @@ class _Validator:
             yield from self._minor("the text is empty.")
         size = self._size(row, fields["image"])
         question, answer = read_pair(fields, size, self._reading)
-        self._count(fields, answer, question.text is None)
+        self._count(fields, question, answer)
         people = (answer,) if answer.people is None else answer.people
         for person in people:
             yield from self._person(person)
@@ -152,9 +152,10 @@ class _Validator:
         """Whether a part map is not of the picture's (width, height), so that it is resampled when it is read."""
         return part_map_size(self.data.parts_source(path)) != size
 
-    def _count(self, fields: dict[str, str], answer: Annotation, by_region: bool) -> None:
+    def _count(self, fields: dict[str, str], question: Question, answer: Annotation) -> None:
         known = self.result.known
-        known["ask by the region alone" if by_region else "ask with words"] += 1
+        alone = "ask by points" if question.points else "ask by the region alone"
+        known[alone if question.text is None else "ask with words"] += 1
         if answer.people is not None:
             known["mean several people" if answer.people else "mean nobody"] += 1
         for name in ("box", "keypoints", "codes", "parts", "captions", "mask"):

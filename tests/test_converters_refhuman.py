@@ -90,7 +90,8 @@ DRAWN = [[scribble[at]] for scribble in SCRIBBLE for at in (5, 4, 6, 7)]
 def test_points_and_scribbles_are_the_question_of_a_row(tree, tmp_path, tiny_vocabulary, prompt, marks):
     report, rows = convert("refhuman", tree, tmp_path / "out", prompt=prompt)
     assert {row["text"] for row in rows["val"]} == {"None"} and len(rows["val"]) == 3
-    assert validate(tmp_path / "out" / "val.tsv").faults == 0
+    checked = validate(tmp_path / "out" / "val.tsv")
+    assert (checked.faults, checked.known["ask by points"], report.counts()["val"]["regions"]) == (0, 3, 0)
     data = ReferringDataset(tmp_path / "out" / "val.tsv", "person")
     question, answer, _ = data[0]
     assert [list(map(list, mark)) for mark in question.points] == marks  # the evaluation's comes first

@@ -228,3 +228,12 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(RefHCMError, match=r"pip install -e '\.\[shards\]'"):
         write_shards(person_file(tmp_path), tmp_path / "shards", SIZE)
     assert not list(Path(tmp_path / "shards").glob("*"))
+
+
+def test_scores_on_shards_equal_those_on_the_table(tmp_path, tiny_predictor):
+    from refhcm.inference.evaluation import evaluate
+
+    source = base64_file(tmp_path)
+    shards = write_shards(source, tmp_path / "shards", SIZE).name
+    table, tars = (evaluate(tiny_predictor, path, "rkpt", "rkpt", progress=False) for path in (source, shards))
+    assert tars.scores == table.scores and tars.samples == table.samples == 8

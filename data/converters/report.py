@@ -38,7 +38,7 @@ class Report:
         """Count a row that is written."""
         counts = self.rows[split]
         counts["rows"] += 1
-        counts["regions"] += row.text is None
+        counts["regions"] += row.text is None and not row.points
         counts["nobody"] += not row.people
         counts["several"] += len(row.people) > 1
         self._people[split].update((row.image_id, numbers(person.box)) for person in row.people)
