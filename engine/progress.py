@@ -16,10 +16,11 @@ import torch
 from fairseq.logging import progress_bar
 
 from ..errors import MissingExtraError
+from ..inference.scoring import HEADLINES
 
 Figures = dict[str, float]
 GIGABYTE = 1024**3
-HEADLINES = {"box": "acc@0.5", "keypoints": "oks", "parsing": "miou", "codes": "acc", "caption": "cider_d"}
+_SHOWN = {**HEADLINES, "codes": "acc"}
 """Of the many metrics of a segment, the one that the line of a validation shows."""
 
 
@@ -191,9 +192,9 @@ def tasks_in(figures: Figures) -> list[str]:
 
 
 def headlines(figures: Figures) -> list[str]:
-    """Names of one metric for every segment of every task that was answered (see `HEADLINES`)."""
+    """Names of one metric for every segment of every task that was answered (see `_SHOWN`)."""
     answered = [name.removesuffix("/answers") for name in figures if name.endswith("/answers")]
-    names = (f"{task}/{segment}_{metric}" for task in answered for segment, metric in HEADLINES.items())
+    names = (f"{task}/{segment}_{metric}" for task in answered for segment, metric in _SHOWN.items())
     return [name for name in names if name in figures]
 
 

@@ -26,6 +26,7 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import load_label_map
 from . import progress
 from .best import LOSSES, allow_any_metric, begin_best, check_told, no_metric
+from .stopping import stop
 from .validation import Answerer, choose_questions
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class WatchedTask(FairseqTask):
     """A fairseq task that can be watched; it has `vocabulary`, `network` and `faults`, see `engine.tasks`."""
 
     uses_ema = True  # so that fairseq hands over the averaged weights, which a run is exported from
-    asked_to_stop: Callable[[], bool] = staticmethod(lambda: False)
+    asked_to_stop: Callable[[], bool] = staticmethod(lambda: stop.asked)
     """Whether the run is to end now; a validation then leaves its answers."""
 
     def __init__(self, cfg: Any, **kwargs: Any) -> None:
