@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).resolve().parent / "dataset" / "samples"
 EXTRAS = {
     "fairseq": "training", "tokenizers": "published checkpoints", "gradio": "web page",
-    "transformers": "Hugging Face hub", "moderngl": "3-D scenes",
+    "transformers": "Hugging Face hub", "peft": "LoRA fine-tuning", "moderngl": "3-D scenes",
 }  # fmt: skip
 """Optional library -> what it is for."""
 
