@@ -21,10 +21,16 @@ TRAIN=$train VALID=$val ROWS=$(wc -l <"$train") SAVE=$out/checkpoints ARCH=refhc
     VOCABULARY=$compact DATA=${data:+$root/run_scripts/multitask/tiny.json} BATCH=4 ACCUMULATE=2 EPOCHS=1 \
     "$root/run_scripts/train.sh" "${arguments[@]}" "${data[@]}" --freeze-resnet --valid-subset val \
     --max-update "${UPDATES:-12}" --no-epoch-checkpoints --log-interval 1
-one -m refhcm.models.export "$out/checkpoints/checkpoint_last.pt" "$out/model" --vocabulary "$compact" --label-map "$compact"
+one -m refhcm.models.export "$out/checkpoints/checkpoint_last.pt" "$out/model" \
+    --vocabulary "$compact" --label-map "$compact"
 MODEL=$out/model DATA=$val KIND=person GPUS=1 NODES=1 "$EVALUATE" --beam 1 --limit 16
 
-ask=(--tasks box) && case $TASK in rkpt) ask=(--tasks keypoints) ;; rpar*) ask=(--tasks parsing) ;; multitask) ask=() ;; esac
-question=(--text "$(head -n 1 "$val" | cut -f 3)")
-if [ "$TASK" = rhrc ]; then IFS=, read -ra box < <(head -n 1 "$val" | cut -f 4) && question=(--region "${box[@]}" --tasks caption); fi
-one -m refhcm.cli predict "$out/scenes/val/images/0000000.jpg" "${question[@]}" "${ask[@]}" --model "$out/model" --out "$out/answers"
+IFS=$'\t' read -r _ _ words box _ <"$val"
+question=(--text "$words")
+case $TASK in
+    rec) question+=(--tasks box) ;;
+    rkpt) question+=(--tasks keypoints) ;;
+    rpar*) question+=(--tasks parsing) ;;
+    rhrc) IFS=, read -ra corners <<<"$box" && question=(--region "${corners[@]}" --tasks caption) ;;
+esac
+one -m refhcm.cli predict "$out/scenes/val/images/0000000.jpg" "${question[@]}" --model "$out/model" --out "$out/answers"
