@@ -40,7 +40,7 @@ class ModelOptions(FairseqDataclass):
         default="", metadata={"help": "NAME,NAME: do not train parameters whose names begin so (encoder.embed_images)"}
     )
     checkpoint_activations: bool = field(
-        default=False, metadata={"help": "run each transformer layer twice instead of keeping what is in it: less memory"}
+        default=False, metadata={"help": "run each layer again in the backward pass, to keep less in memory"}
     )
     lora_r: int = field(default=0, metadata={"help": "above 0: train LoRA adapters of this rank and nothing else"})
     lora_alpha: float = field(default=16.0, metadata={"help": "adapters count lora_alpha / lora_r times"})

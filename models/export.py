@@ -39,7 +39,8 @@ def export(
 
     `vocabulary` is the folder that the run took its tokenizer from, `label_map` the folder of the label-map tokenizer:
     their files are copied. `averaged` prefers the averaged weights (`--store-ema`) where there are some; adapters
-    (`--lora-r`) are merged into the weights. Nothing in the checkpoint is executed. RefHCMError when it is not one of ours, FileNotFoundError when a file is missing.
+    (`--lora-r`) are merged into the weights. Nothing in the checkpoint is executed. RefHCMError when it is not one of
+    ours, FileNotFoundError when a file is missing.
     """
     content = unpickle(Path(checkpoint), (), _KIND, _CURE)
     try:

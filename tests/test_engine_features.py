@@ -6,16 +6,16 @@ import torch
 pytest.importorskip("hydra")
 pytest.importorskip("refhcm.engine")
 
-from test_engine_training import TINY, data, train  # noqa: E402, F401
+from test_engine_training import TINY, data, train  # noqa: F401
 
-import refhcm  # noqa: E402
-from refhcm.engine.parts import freeze, frozen_norms, recompute  # noqa: E402
-from refhcm.errors import MissingExtraError, RefHCMError  # noqa: E402
-from refhcm.models import adapters, export  # noqa: E402
-from refhcm.models.adapters import LoraSettings, add_adapters  # noqa: E402
-from refhcm.models.checkpoint import load_folder, save_folder  # noqa: E402
-from refhcm.models.config import ModelConfig  # noqa: E402
-from refhcm.models.refhcm import RefHCM  # noqa: E402
+import refhcm
+from refhcm.engine.parts import freeze, frozen_norms, recompute
+from refhcm.errors import MissingExtraError, RefHCMError
+from refhcm.models import adapters, export
+from refhcm.models.adapters import LoraSettings, add_adapters
+from refhcm.models.checkpoint import load_folder, save_folder
+from refhcm.models.config import ModelConfig
+from refhcm.models.refhcm import RefHCM
 
 CALM = ("--dropout", "0", "--freeze-resnet", "--adam-eps", "0.001")
 """Nothing random, nothing that depends on how samples are put together, no noise blown up by Adam."""
@@ -30,8 +30,12 @@ def picture_batch(model, rows=2, words=7):
     side = model.config.image_size
     tokens = torch.randint(4, 60, (rows, words))
     tokens[1, 5:] = model.config.pad
-    return {"src_tokens": tokens, "patch_images": torch.rand(rows, 3, side, side),
-            "patch_masks": torch.ones(rows, dtype=torch.bool), "prev_output_tokens": torch.randint(4, 60, (rows, 6))}  # fmt: skip
+    return {
+        "src_tokens": tokens,
+        "patch_images": torch.rand(rows, 3, side, side),
+        "patch_masks": torch.ones(rows, dtype=torch.bool),
+        "prev_output_tokens": torch.randint(4, 60, (rows, 6)),
+    }
 
 
 def tiny(**changes):
