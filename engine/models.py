@@ -16,6 +16,7 @@ from ..models.initial import start_codes, start_places, start_weights
 from ..models.label_map_files import load_label_map
 from ..models.refhcm import RefHCM
 from .parts import freeze, frozen_norms, recompute
+from .sharding import spread
 from .weights import image_size_of, load_initial
 
 AUTOCAST = {"none": None, "bf16": torch.bfloat16}
@@ -41,6 +42,9 @@ class ModelOptions(FairseqDataclass):
     )
     checkpoint_activations: bool = field(
         default=False, metadata={"help": "run each layer again in the backward pass, to keep less in memory"}
+    )
+    fully_shard: bool = field(
+        default=False, metadata={"help": "spread weights and optimizer over all processes (torch's fully_shard)"}
     )
     lora_r: int = field(default=0, metadata={"help": "above 0: train LoRA adapters of this rank and nothing else"})
     lora_alpha: float = field(default=16.0, metadata={"help": "adapters count lora_alpha / lora_r times"})
@@ -88,6 +92,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             raise RefHCMError(f"--autocast is one of {', '.join(AUTOCAST)}, not {autocast!r}.")
         self.autocast = AUTOCAST[autocast]
         self.num_updates = 0
+        self.fully_shard = False
         self.adapters: LoraSettings | None = None
         self.still: list[nn.Module] = []
         """Norms that stay in evaluation mode."""
@@ -125,11 +130,18 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             model.adapters = LoraSettings(cfg.lora_r, cfg.lora_alpha, cfg.lora_dropout, targets)
             add_adapters(model, model.adapters)
         freeze(model, cfg.freeze)
+        model.fully_shard = cfg.fully_shard
         if cfg.checkpoint_activations:
             recompute(model)
         if cfg.lora_r or cfg.freeze:
             model.still = frozen_norms(model)
         return model
+
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in fairseq; whole tensors also go into weights that are spread over processes."""
+        spread_out = self.named_parameters(remove_duplicate=False)
+        parts = {name: spread(state_dict[name], weight) for name, weight in spread_out if name in state_dict}
+        return super().load_state_dict({**state_dict, **parts}, *args, **kwargs)
 
     def train(self, mode: bool = True) -> "FairseqRefHCM":
         """As in torch; norms of frozen parts stay on their running statistics."""
