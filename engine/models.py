@@ -1,6 +1,6 @@
 """Every model size as a fairseq architecture: `--arch refhcm_tiny` ... `refhcm_huge`, `refhcm_compact`, `refhcm`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,7 +137,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             model.still = frozen_norms(model)
         return model
 
-    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in fairseq; whole tensors also go into weights that are spread over processes."""
         spread_out = self.named_parameters(remove_duplicate=False)
         parts = {name: spread(state_dict[name], weight) for name, weight in spread_out if name in state_dict}

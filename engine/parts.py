@@ -42,7 +42,7 @@ def recompute(model: RefHCM) -> None:
     batch twice in its norms' statistics.
     """
     for layer in (*model.encoder.layers, *model.decoder.layers):
-        layer.forward = partial(_recomputed, layer, layer.forward)  # type: ignore[method-assign]
+        layer.forward = partial(_recomputed, layer, layer.forward)
 
 
 def _recomputed(layer: nn.Module, forward: Any, *args: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Spread over the processes what every one would hold alike, with torch's own means, for models that leave no room.
+"""Spread over the processes what every one would hold alike, for models that leave no room, with torch's own means.
 
-`--zero-sharding os` spreads the optimizer's state: fairseq takes fairscale for it, which is no longer kept up, and torch
-has taken that optimizer over. `--fully-shard` spreads weights, gradients and the optimizer's state, layer by layer, in
-the place of fairseq's `--ddp-backend fully_sharded`, which is fairscale too. Checkpoints hold whole tensors either way
+`--zero-sharding os` spreads the optimizer's state; fairseq takes fairscale for it, whose optimizer torch took over.
+`--fully-shard` spreads weights, gradients and the optimizer's state, layer by layer, in the place of fairseq's
+`--ddp-backend fully_sharded`, which is fairscale too and no longer kept up. Checkpoints hold whole tensors either way
 and are used like any others.
 """
 
@@ -25,6 +25,7 @@ from ..errors import RefHCMError
 def install() -> None:
     """Make fairseq's trainer know both; nothing changes where neither is asked for."""
     _module("fairseq.optim").shard_ = shard_optimizer
+    _module("fairseq.distributed").fsdp_enable_wrap = _refuse_fairscale
     _wrap_sharded_models()
     _measure_sharded_gradients()
     _save_whole_tensors()
@@ -90,6 +91,10 @@ def whole(value: Any) -> Any:
 # -- fairseq's trainer ---------------------------------------------------------------------------------------
 def _module(name: str) -> Any:
     return importlib.import_module(name)
+
+
+def _refuse_fairscale(_: Any) -> None:
+    raise RefHCMError("--ddp-backend fully_sharded is fairscale's, which is no longer kept up: take --fully-shard.")
 
 
 def _wrap_sharded_models() -> None:

@@ -9,6 +9,7 @@ pytest.importorskip("refhcm.engine")
 from test_engine_training import TINY, data, train  # noqa: F401
 
 import refhcm
+from refhcm.engine.mix import single
 from refhcm.engine.parts import freeze, frozen_norms, recompute
 from refhcm.errors import MissingExtraError, RefHCMError
 from refhcm.models import adapters, export
@@ -203,6 +204,7 @@ def test_adapters_are_trained_alone_and_merged_at_export(monkeypatch, data, tmp_
         (("--lora-r", "-1"), "rank of at least 1"),
         (("--lora-r", "2", "--lora-alpha", "0"), "alpha above 0"),
         (("--freeze", "trunk"), "--freeze trunk: no parameter"),
+        (("--ddp-backend", "fully_sharded"), "take --fully-shard"),
     ],
 )
 def test_wrong_settings_are_one_sentence(monkeypatch, data, tmp_path, peft, options, said):  # noqa: F811
@@ -235,3 +237,24 @@ def test_a_model_with_adapters_is_never_saved_as_a_folder(tmp_path, peft):
     save_folder(tmp_path, model)
     with pytest.raises(RefHCMError, match="does not belong to this model config"):
         load_folder(tmp_path)
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("task", "kind"), [("rec", "person"), ("rec", "rkpt"), ("rkpt", "person"), ("rhrc", "person")])
+def test_a_single_task_takes_files_of_other_kinds(monkeypatch, data, tmp_path, task, kind):  # noqa: F811
+    """REC was published with Refpose's files; converted files are of our own kind."""
+    source = f"train/{kind}.tsv,valid/{kind}.tsv"
+    train(monkeypatch, data, tmp_path, "--max-update", "1", task=task, source=source)
+    published = {"rec": "rec", "rkpt": "rkpt", "rhrc": "rhrc"}[task]
+    kinds = [single(task, f"{data}/train/{name}.tsv", "train", 1).streams[0].kind for name in (kind, published)]
+    assert kinds == [kind, published]
+
+
+def test_a_file_that_knows_too_little_for_its_task_is_refused(monkeypatch, data, tmp_path):  # noqa: F811
+    with pytest.raises(SystemExit, match="keypoints"):
+        train(monkeypatch, data, tmp_path, "--max-update", "1", task="rkpt", source="train/rec.tsv,valid/rec.tsv")
+
+
+def test_an_epoch_of_a_mix_has_as_many_items_as_asked_for(monkeypatch, data, tmp_path):  # noqa: F811
+    last = train(monkeypatch, data, tmp_path, "--max-epoch", "1", "--batch-size", "2", "--epoch-items", "10")
+    assert last["optimizer_history"][-1]["num_updates"] == 5

@@ -256,6 +256,7 @@ def test_evaluate_scripts_ask_as_published(start, script):
     assert [call[name] for name in ("--model", "--data", "--kind", "--tasks")] == [
         str(ROOT / "checkpoints" / "refhcm"), str(ROOT / "dataset" / file), kind, task]  # fmt: skip
     assert ("--beam" in call) == (task != "rpar_full_mask") and ("--published-paste" in call) == task.startswith("rpar")
+    assert "--kind" not in start(script, DATA="data/val.tsv")[0]
     mine = {"MODEL": "my/model", "DATA": "data/val.tsv", "KIND": "person"}
     (call,) = start(script, "--beam", "2", "--out", "scores", **mine, GPUS="2")
     assert [call[name] for name in ("--model", "--data", "--kind", "--beam", "--out", "--nproc_per_node")] == [
@@ -263,12 +264,20 @@ def test_evaluate_scripts_ask_as_published(start, script):
 
 
 def test_all_tasks_are_evaluated_each_on_its_file_or_all_on_one(start):
-    calls = start("multitask/evaluate_multitask.sh", "--limit", "9", MODEL="my/model", DATA_ROOT="all")
-    assert [call["--tasks"] for call in calls] == ["rec", "rkpt", "rpar", "rhrc"]
-    assert all(call["--data"].startswith("all/") and call["--limit"] == "9" for call in calls)
-    (call,) = start("multitask/evaluate_multitask.sh", DATA="data/val.tsv")
+    where = {"MODEL": "my/model", "DATA_ROOT": "all", "OUT": "answers"}
+    calls = start("multitask/evaluate_multitask.sh", "--limit", "9", **where)
+    asked = [[call[name] for name in ("--tasks", "--data", "--kind", "--out")] for call in calls]
+    assert asked == [
+        ["rec", "all/rkpt/refcoco_pose_testA.tsv", "rkpt", "answers/rec"],
+        ["rkpt", "all/rkpt/refcoco_pose_testA.tsv", "rkpt", "answers/rkpt"],
+        ["rpar", "all/rpar/refcihp_val.tsv", "rpar", "answers/rpar"],
+        ["rhrc", "all/rhrc/capcihp_val.tsv", "rhrc", "answers/rhrc"],
+    ]
+    assert all(call["--limit"] == "9" and call["--model"] == "my/model" for call in calls)
+    (call,) = start("multitask/evaluate_multitask.sh", DATA="data/val.tsv", OUT="answers")
     at = call.arguments.index("--tasks")
-    assert call.arguments[at + 1 : at + 5] == ["rec", "rkpt", "rpar", "rhrc"] and call["--kind"] == "person"
+    assert call.arguments[at + 1 : at + 5] == ["rec", "rkpt", "rpar", "rhrc"] and call["--out"] == "answers"
+    assert "--kind" not in call  # our own, or by its columns
 
 
 # -- the short try -------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-data=${DATA_ROOT:-$root/dataset} STAGE=${STAGE:-general}
+data=${DATA_ROOT:-$root/dataset} STAGE=${STAGE:-general} gpus=2
+for argument; do if [ "$argument" = --tiny ]; then gpus=1; fi; done
 case $STAGE in
     general) start=ofa_large.pt epochs=50 length=$data/rec/refcoco_train.tsv ;;
     tuned) start=refhcm.pt epochs=5 length=$data/reasonref/reasondec/total_reasondec_train.tsv ;;
@@ -15,7 +16,7 @@ esac
 if [ -z "${DATA:-}" ] && [ -f "$length" ]; then ROWS=${ROWS:-$(wc -l <"$length")}; fi
 export DATA=${DATA:-$root/run_scripts/multitask/$STAGE.json} ROWS=${ROWS:-}
 export TASK=multitask EVALUATE=$root/run_scripts/multitask/evaluate_multitask.sh
-export EPOCHS=${EPOCHS:-$epochs} BATCH=${BATCH:-2} ACCUMULATE=${ACCUMULATE:-4} LR=${LR:-4e-5} GPUS=${GPUS:-2}
+export EPOCHS=${EPOCHS:-$epochs} BATCH=${BATCH:-2} ACCUMULATE=${ACCUMULATE:-4} LR=${LR:-4e-5} GPUS=${GPUS:-$gpus}
 export WARMUP=${WARMUP:-1} DROP_PATH=${DROP_PATH:-0.2} CLIP=${CLIP:-5.0} DDP=${DDP:-legacy_ddp}
 export INIT=${INIT-$root/checkpoints/$start} SAVE=${SAVE:-$root/runs/multitask-$STAGE}
 exec "$root/run_scripts/train.sh" --data-root "$data" ${ROWS:+--epoch-items "$ROWS"} \
