@@ -1,10 +1,17 @@
-"""Part maps: all from one confusion matrix (rows truth, columns prediction), added up over the whole set."""
+"""Part maps: all from one confusion matrix (rows truth, columns prediction), added up over the whole set.
+
+Part maps of several people in one picture, each with a score, are scored in `metrics.parsing_people`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 NUM_CLASSES = 20
+PUBLISHED_CANVAS = 512
+"""Side of the square at which RefHCM's published evaluation compares part maps."""
+ABSENT = ("skip", "zero", "truth")
+"""What `mean_iou` can do about classes that do not occur."""
 
 
 def confusion(predicted: np.ndarray, truth: np.ndarray, classes: int = NUM_CLASSES) -> np.ndarray:
@@ -29,9 +36,26 @@ def class_iou(matrix: np.ndarray) -> np.ndarray:
     return _ratio(hits, matrix.sum(axis=0) + matrix.sum(axis=1) - hits)
 
 
-def mean_iou(matrix: np.ndarray, background: bool = True) -> float:
-    """Mean intersection over union of the classes that the truth or the prediction has; nan if none."""
-    return _mean(class_iou(matrix)[0 if background else 1 :])
+def mean_iou(matrix: np.ndarray, background: bool = True, absent: str = "skip") -> float:
+    """Mean intersection over union of the classes; nan if none counts.
+
+    Args:
+        matrix: Counts [classes, classes], rows truth.
+        background: Whether class 0 counts.
+        absent: Which classes count. "skip": those that the truth or the prediction has (Parsing R-CNN; RefHCM and
+            UniHCP add up the classes they find and divide by the number that occur, which is the same).
+            "zero": all, one that does not occur as 0 (SCHP). "truth": those that the truth has. The three agree
+            where every class occurs in the truth, as on all of CIHP val; on a part of it they do not.
+    """
+    if absent not in ABSENT:
+        raise ValueError(f"unknown treatment of absent classes {absent!r}: it is one of {', '.join(ABSENT)}")
+    matrix = np.asarray(matrix, dtype=np.float64)
+    iou = class_iou(matrix)
+    if absent == "zero":
+        iou = np.nan_to_num(iou, nan=0.0) if matrix.any() else iou
+    if absent == "truth":
+        iou = np.where(matrix.sum(axis=1) > 0, iou, np.nan)
+    return _mean(iou[0 if background else 1 :])
 
 
 def pixel_accuracy(matrix: np.ndarray) -> float:
@@ -55,17 +79,49 @@ def mean_precision(matrix: np.ndarray, background: bool = True) -> float:
     return _mean(_ratio(matrix.diagonal(), matrix.sum(axis=0))[0 if background else 1 :])
 
 
+def zoom_nearest(parts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A part map [H, W] at `size` (height, width), every pixel the label of its nearest, first and last on each other.
+
+    This is how the published evaluation brings the truth to its canvas (scipy's zoom of order 0); other programs put
+    the pixels' centres on each other, which gives another map at outlines.
+    """
+    rows, columns = (
+        np.floor(np.arange(new) * ((old - 1) / max(1, new - 1)) + 0.5).astype(np.int64)
+        for old, new in zip(np.shape(parts), size, strict=True)
+    )
+    return np.asarray(parts)[np.ix_(rows, columns)]
+
+
 class ParsingMeter:
     """Adds up the confusion of any number of part maps."""
 
-    def __init__(self, classes: int = NUM_CLASSES) -> None:
+    def __init__(self, classes: int = NUM_CLASSES, canvas: int | None = None) -> None:
+        """With `canvas`, maps are compared on a square of so many pixels: `PUBLISHED_CANVAS` is the published
+        protocol. The truth is zoomed to it (`zoom_nearest`), and so is a prediction that has not that size already;
+        the published code pastes its codes into the box on the canvas itself.
+        """
+        if canvas is not None and canvas < 1:
+            raise ValueError(f"a canvas of {canvas} pixels holds no part map; give 1 or more")
         self.classes = classes
+        self.canvas = canvas
         self.matrix = np.zeros((classes, classes), dtype=np.int64)
         self._person_iou: list[float] = []
 
     def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
-        """One map and its truth, integer [H, W] of equal size; None for no answer (all background)."""
+        """One map and its truth, integer [H, W] of equal size (the canvas's size serves too, if there is one);
+        None for no answer (all background).
+        """
         truth = np.asarray(truth)
+        if self.canvas is not None:
+            square = (self.canvas, self.canvas)
+            if predicted is not None and np.shape(predicted) != square:
+                if np.shape(predicted) != truth.shape:
+                    raise ValueError(
+                        f"a part map of {np.shape(predicted)} is neither the size of the truth, "
+                        f"{truth.shape}, nor that of the canvas, {square}; resize it"
+                    )
+                predicted = zoom_nearest(predicted, square)
+            truth = zoom_nearest(truth, square)
         matrix = confusion(np.zeros_like(truth) if predicted is None else predicted, truth, self.classes)
         self.matrix += matrix
         self._person_iou.append(mean_iou(matrix))
@@ -74,13 +130,16 @@ class ParsingMeter:
         """Take in what another process collected."""
         if other.classes != self.classes:
             raise ValueError(f"cannot merge part maps of {other.classes} classes into {self.classes}")
+        if other.canvas != self.canvas:
+            raise ValueError(f"cannot merge part maps at a canvas of {other.canvas} into those at {self.canvas}")
         self.matrix += other.matrix
         self._person_iou += other._person_iou
 
     def result(self) -> dict[str, float]:
         """Fractions: `miou` over the whole set (the published rule), `miou_foreground` without background,
-        `miou_person` (mean over maps), `pixel_accuracy`, `mean_accuracy`, `mean_precision`; `classes` that
-        occur and `samples`.
+        `miou_absent_zero` and `miou_truth_classes` (the other treatments of absent classes, see `mean_iou`),
+        `miou_person` (mean over maps), `pixel_accuracy`, `mean_accuracy`, `mean_precision` (printed as "mean
+        accuracy" by the published code); `classes` that occur and `samples`.
         """
         count = len(self._person_iou)
         if not self.matrix.any():
@@ -88,6 +147,8 @@ class ParsingMeter:
         values = {
             "miou": mean_iou(self.matrix),
             "miou_foreground": mean_iou(self.matrix, background=False),
+            "miou_absent_zero": mean_iou(self.matrix, absent="zero"),
+            "miou_truth_classes": mean_iou(self.matrix, absent="truth"),
             "miou_person": _mean(np.array(self._person_iou)),
             "pixel_accuracy": pixel_accuracy(self.matrix),
             "mean_accuracy": mean_accuracy(self.matrix),

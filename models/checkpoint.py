@@ -119,7 +119,7 @@ def load_folder(
                 for name in sorted(names)
             }
     except SafetensorError as error:
-        raise RefHCMError(f"{path} is damaged or cut short ({error}); fetch or save it again.") from error
+        raise RefHCMError(f"{path} is damaged or cut short: fetch or save it again.") from error
     fill(model, state)
     return model.to(device).eval(), config
 

@@ -60,9 +60,7 @@ def load_label_map(folder: str | Path) -> LabelMapTokenizer:
             _compare(wanted, found, str(path))
             tensors = {key: file.get_tensor(key).float() for key in wanted}
     except SafetensorError as error:
-        raise RefHCMError(
-            f"{path} is no readable safetensors file ({error}); fetch or save it again"
-        ) from error
+        raise RefHCMError(f"{path} is damaged or cut short: fetch or save it again.") from error
     tokenizer.load_state_dict(tensors, strict=True, assign=True)
     return tokenizer.eval()
 

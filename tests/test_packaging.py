@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTED_EXTRAS = ("train", "compact", "published", "lora", "web", "hub")
+LISTED_EXTRAS = ("train", "compact", "published", "lora", "web", "hub", "captions")
 
 
 @pytest.fixture(scope="module")
