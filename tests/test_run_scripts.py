@@ -3,6 +3,7 @@
 A stub stands for Python and writes down how it is called; one slow test runs `--tiny` for real.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -303,6 +304,46 @@ def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script
     assert predict["--tasks"] == asked[task] if task in asked else "--tasks" not in predict
     at = predict.arguments.index("--region") if task == "rhrc" else 0
     assert predict.arguments[at + 1 : at + 5] == ["1", "2", "3", "4"] if at else predict["--text"] == "the man"
+
+
+# -- other scripts -------------------------------------------------------------------------------------------
+def test_the_bundled_models_scripts_run_from_anywhere(start):
+    calls = start("multitask/prepare_scenes.sh", SCENES="scenes", BANK="people", COUNT="7")
+    assert [call.arguments[1] for call in calls] == [
+        "refhcm.data.scenes.bank", *["refhcm.data.scenes", "refhcm.models.label_map_codes"] * 2, "refhcm.tasks",
+        "refhcm.data.make_vocabulary"]  # fmt: skip
+    assert calls[1]["--count"] == "7" and calls[1]["--bank"] == "people"
+    assert calls[-1].arguments[2] == "scenes/vocabulary"
+    assert calls[-1]["--label-codes"] == "512"  # of the bundled tokenizer
+    (call,) = start("multitask/train_compact.sh", "--seed", "4", SCENES="scenes", SAVE="run", UPDATES="100")
+    assert call.folder == str(start.here) and call.arguments[1] == str(SCRIPTS / "multitask" / "scenes.json")
+    named = [call[name] for name in ("--data-root", "--vocabulary", "--save-dir", "--start-codes", "--warmup-updates")]
+    assert named == ["scenes", "scenes/vocabulary", "run", str(ROOT / "checkpoints" / "compact"), "5"]
+
+
+def test_own_pictures_are_trained_on_from_anywhere(start):
+    (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", TASKS="rec rhrc", EPOCHS="2", GPUS="2")
+    mix = json.loads((start.here / "runs/own/mix.json").read_text())
+    assert mix["streams"][0]["tasks"] == ["rec", "rhrc"] and call.program[1] == "runs/own/mix.json"
+    assert (call["--data-root"], call["--held-out"]) == ("data", "data/val.tsv")
+    assert call["--total-num-update"] == str(2 * ROWS // 8) and call["--init-from"] == str(ROOT / "checkpoints/compact")
+    start("own/train_own.sh", fails="set DATA to the folder")
+
+
+def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
+    files = {"TRAIN": "data/train.tsv", "VALID": "data/val.tsv"}
+    (call,) = start("label_map/train_label_map.sh", "--batch", "8", **files, SAVE="map", GPUS="3", PRESET="published")
+    assert call["--nproc_per_node"] == "3" and call["-m"] == "refhcm.models.label_map_training"
+    assert [call[name] for name in ("--valid", "--out", "--preset", "--batch", "--kind")] == [
+        "data/val.tsv", "map", "published", "8", "person"]  # fmt: skip
+    (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
+    evaluation = ["-m", "refhcm.inference.label_map_evaluation"]
+    assert call.arguments == [*evaluation, "data/val.tsv", "--tokenizer", "map", "--limit", "5"]
+    calls = start("label_map/train_label_map.sh", "--tiny", SAVE="try")
+    assert [call.arguments[1] for call in calls] == ["refhcm.data.scenes"] * 2 + [
+        "refhcm.models.label_map_training", "refhcm.inference.label_map_evaluation"]  # fmt: skip
+    assert calls[2].arguments[2] == "try/scenes/train/person.tsv" and calls[2]["--steps"] == "60"
+    assert calls[3].arguments[2:] == ["try/scenes/val/person.tsv", "--tokenizer", "try"]
 
 
 @pytest.mark.parametrize("script", TRAIN)
