@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).resolve().parent / "dataset" / "samples"
 EXTRAS = {
     "fairseq": "training", "tokenizers": "published checkpoints", "gradio": "web page",
-    "transformers": "Hugging Face hub", "webdataset": "writing of tar shards", "moderngl": "3-D scenes",
+    "transformers": "Hugging Face hub", "webdataset": "writing of tar shards", "peft": "LoRA fine-tuning",
+    "moderngl": "3-D scenes",
 }  # fmt: skip
 """Optional library -> what it is for."""
 

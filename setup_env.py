@@ -24,7 +24,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "refhcm-setup.json"
 OLDEST, NEWEST = (3, 10), (3, 13)
-EXTRAS = {"predict": [], "test": ["train", "compact", "published", "watch", "shards", "dev"]}
+EXTRAS = {"predict": [], "test": ["train", "compact", "published", "lora", "watch", "shards", "dev"]}
 DEFAULT_TORCH = "torch==2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 FAIRSEQ = "fairseq==0.12.2"

@@ -3,3 +3,7 @@
 from .fairseq_shim import load_fairseq
 
 load_fairseq()  # before any `from fairseq import ...` of the modules here
+
+from .sharding import install  # noqa: E402
+
+install()

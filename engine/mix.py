@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import LAYOUTS
+from ..data.rows import guess_kind
 from ..errors import RefHCMError
 from ..tasks import names
 
@@ -74,7 +75,10 @@ def read_mix(path: str | Path) -> Mix:
 
 
 def single(task: str, data: str, split: str, epoch: int) -> Mix:
-    """One task on `TRAIN.tsv[,TRAIN2.tsv...],VALID.tsv`, as published: each epoch takes the next training file."""
+    """One task on `TRAIN.tsv[,TRAIN2.tsv...],VALID.tsv`, as published: each epoch takes the next training file.
+
+    A file may be of another kind than the published one of its task, such as our own; its columns tell.
+    """
     paths = [path for path in data.split(",") if path]
     if task not in LAYOUT_OF or not paths:
         raise RefHCMError(
@@ -82,7 +86,16 @@ def single(task: str, data: str, split: str, epoch: int) -> Mix:
         )
     training = paths[:-1] or paths
     path = training[(epoch - 1) % len(training)] if split.startswith("train") else paths[-1]
-    return Mix((Stream(path, (task,), LAYOUT_OF[task]),))
+    return Mix((Stream(path, (task,), _kind(path, task)),))
+
+
+def _kind(path: str, task: str) -> str:
+    published = LAYOUT_OF[task]
+    try:
+        found = guess_kind(path)
+    except (RefHCMError, OSError):  # what is wrong with the file or its first row is said when it is read
+        return published
+    return published if len(LAYOUTS[found]) == len(LAYOUTS[published]) else found
 
 
 def _stream(entry: Any, where: str) -> Stream:

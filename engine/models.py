@@ -1,27 +1,30 @@
 """Every model size as a fairseq architecture: `--arch refhcm_tiny` ... `refhcm_huge`, `refhcm_compact`, `refhcm`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import RefHCMError
+from ..models.adapters import LoraSettings, add_adapters
 from ..models.config import PRESETS, ModelConfig
 from ..models.initial import start_codes, start_places, start_weights
 from ..models.label_map_files import load_label_map
 from ..models.refhcm import RefHCM
-from .weights import load_initial
+from .parts import freeze, frozen_norms, recompute
+from .sharding import spread
+from .weights import image_size_of, load_initial
 
 AUTOCAST = {"none": None, "bf16": torch.bfloat16}
 
 
 @dataclass
 class ModelOptions(FairseqDataclass):
-    """Command-line options. -1 keeps the value of the named size."""
+    """Command-line options. -1 keeps the value of the named size, or of the folder in --init-from."""
 
     size: str = field(default="large", metadata={"help": "model size; set by --arch"})
     patch_image_size: int = field(default=-1, metadata={"help": "side of the square pictures, in pixels"})
@@ -34,6 +37,21 @@ class ModelOptions(FairseqDataclass):
     )
     freeze_encoder_embedding: bool = field(default=False, metadata={"help": "do not train token embeddings"})
     freeze_decoder_embedding: bool = field(default=False, metadata={"help": "the same: both ends share them"})
+    freeze: str = field(
+        default="", metadata={"help": "NAME,NAME: do not train parameters whose names begin so (encoder.embed_images)"}
+    )
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "run each layer again in the backward pass, to keep less in memory"}
+    )
+    fully_shard: bool = field(
+        default=False, metadata={"help": "spread weights and optimizer over all processes (torch's fully_shard)"}
+    )
+    lora_r: int = field(default=0, metadata={"help": "above 0: train LoRA adapters of this rank and nothing else"})
+    lora_alpha: float = field(default=16.0, metadata={"help": "adapters count lora_alpha / lora_r times"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the adapters"})
+    lora_target_modules: str = field(
+        default="q_proj,v_proj", metadata={"help": "last parts of the names of the layers that get adapters"}
+    )
     init_from: str = field(
         default="", metadata={"help": "start from a model folder or a published .pt file (weights only)"}
     )
@@ -74,12 +92,18 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             raise RefHCMError(f"--autocast is one of {', '.join(AUTOCAST)}, not {autocast!r}.")
         self.autocast = AUTOCAST[autocast]
         self.num_updates = 0
+        self.fully_shard = False
+        self.adapters: LoraSettings | None = None
+        self.still: list[nn.Module] = []
+        """Norms that stay in evaluation mode."""
 
     @classmethod
     def build_model(cls, cfg: ModelOptions, task: Any) -> "FairseqRefHCM":
         """The network of this size over the task's token space, started as asked."""
         vocabulary = task.vocabulary
         changes = {ours: cfg[theirs] for theirs, ours in _OVERRIDES.items() if cfg[theirs] >= 0}
+        if "image_size" not in changes and (size := image_size_of(cfg.init_from)):
+            changes["image_size"] = size
         config = ModelConfig.preset(
             cfg.size,
             vocab_size=vocabulary.size,
@@ -101,7 +125,30 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             start_codes(model, vocabulary.label_span, load_label_map(cfg.start_codes).quantize.embedding.weight)
         if cfg.freeze_encoder_embedding or cfg.freeze_decoder_embedding:
             model.encoder.embed_tokens.weight.requires_grad_(False)
+        if cfg.lora_r:
+            targets = tuple(name for name in cfg.lora_target_modules.split(",") if name)
+            model.adapters = LoraSettings(cfg.lora_r, cfg.lora_alpha, cfg.lora_dropout, targets)
+            add_adapters(model, model.adapters)
+        freeze(model, cfg.freeze)
+        model.fully_shard = cfg.fully_shard
+        if cfg.checkpoint_activations:
+            recompute(model)
+        if cfg.lora_r or cfg.freeze:
+            model.still = frozen_norms(model)
         return model
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in fairseq; whole tensors also go into weights that are spread over processes."""
+        spread_out = self.named_parameters(remove_duplicate=False)
+        parts = {name: spread(state_dict[name], weight) for name, weight in spread_out if name in state_dict}
+        return super().load_state_dict({**state_dict, **parts}, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> "FairseqRefHCM":
+        """As in torch; norms of frozen parts stay on their running statistics."""
+        super().train(mode)
+        for norm in getattr(self, "still", ()):
+            norm.eval()
+        return self
 
     def set_num_updates(self, num_updates: int) -> None:
         """Told by the trainer before each step; the loss reads it."""

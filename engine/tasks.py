@@ -49,6 +49,7 @@ class TaskOptions(WatchOptions, GoingOnOptions):
     by_region: float = field(
         default=0.0, metadata={"help": "chance of asking by the box alone where words and box are known"}
     )
+    epoch_items: int = field(default=0, metadata={"help": "items of an epoch of a mix; 0: as the mix says"})
     held_out: str = field(
         default="", metadata={"help": "FILE,FILE: dataset files of which no picture may be trained on"}
     )
@@ -82,6 +83,8 @@ class ReferringTask(WatchedTask):
         self.network = model.config
         described = {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}
         described["region_prompts"] = self.cfg.by_region > 0
+        if model.adapters:
+            described["lora"] = model.adapters.to_dict()
         self.state.merge_state_dict({"refhcm": described})
         return model
 
@@ -94,8 +97,8 @@ class ReferringTask(WatchedTask):
             held_out = [open_file(path) for path in self.cfg.held_out.split(",") if path]
             refuse_leaks([stream.rows.file for stream, _ in streams], held_out)
         items: SampleDataset | MultiTaskDataset = streams[0][0]
-        if len(streams) > 1 or mix.length:
-            length = mix.length if training else None
+        length = (self.cfg.epoch_items or mix.length) if training else None
+        if len(streams) > 1 or length:
             items = MultiTaskDataset(streams, length=length, joint=mix.joint, seed=self.cfg.seed)
         self.datasets[split] = FairseqSamples(items, shuffle=training, seed=self.cfg.seed)
         self.faults.sizes.update(self.datasets[split].sizes)

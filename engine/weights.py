@@ -44,6 +44,14 @@ def _read_object(path: Path) -> dict[str, object]:
     return content
 
 
+def image_size_of(folder: str) -> int | None:
+    """The picture size that the model in a folder was made for; None where there is no model folder."""
+    path = Path(folder) / "config.json"
+    model = _read_object(path).get("model") if folder and path.is_file() else None
+    size = model.get("image_size") if isinstance(model, dict) else None
+    return size if isinstance(size, int) else None
+
+
 def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
     """Fill `model` with the weights of a model folder or of a published `.pt` file; names and shapes must fit.
 

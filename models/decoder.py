@@ -46,7 +46,7 @@ class DecoderLayer(FeedForward):
         self,
         x: Tensor,
         self_bias: Tensor,
-        cross: KeyValues,
+        cross: KeyValues | Tensor,
         cross_bias: Tensor,
         remember: Callable[[KeyValues], KeyValues] | None = None,
     ) -> Tensor:
@@ -54,8 +54,11 @@ class DecoderLayer(FeedForward):
 
         self_bias `[R or 1, heads, n, K]`; cross_bias `[B or 1, heads, R / B * n, S]`, with the R / B beams of
         a sentence side by side, because they share its `cross` keys and values `[B, heads, S, D]`. remember:
-        takes the new keys and values and gives back those of all K positions so far.
+        takes the new keys and values and gives back those of all K positions so far. cross may also be the encoder's
+        states `[B, S, C]`.
         """
+        if isinstance(cross, Tensor):
+            cross = self.encoder_attn.keys_values(cross)
         normed = self.self_attn_layer_norm(x)
         source = self.self_attn.keys_values(normed)
         if remember is not None:
@@ -215,7 +218,7 @@ class Decoder(nn.Module):
         for index, layer in enumerate(items(self.layers, DecoderLayer)):
             relative = distance_rows(self._distances(index, length), 0, length, length)
             self_bias = (absolute + relative)[None].masked_fill(unseen, float("-inf"))
-            x = layer(x, self_bias, layer.encoder_attn.keys_values(memory.states), cross_bias)
+            x = layer(x, self_bias, memory.states, cross_bias)
         return self.layer_norm(x)
 
     # -- step by step ----------------------------------------------------------------------------------------

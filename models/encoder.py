@@ -75,8 +75,9 @@ class EncoderLayer(FeedForward):
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
         self.attn_ln = nn.LayerNorm(config.d_model)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x `[B, T, C]`, bias `[B or 1, heads, T, T]`."""
+    def forward(self, x: Tensor, bias: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """x `[B, T, C]`, bias `[heads, T, T]`, hidden bool `[B, 1, 1, T]`: keys that no query sees (None: all seen)."""
+        bias = bias[None] if hidden is None else bias[None].masked_fill(hidden, float("-inf"))
         normed = self.self_attn_layer_norm(x)
         attended = self.self_attn(normed, self.self_attn.keys_values(normed), bias)
         return self.feed_forward(x + self.residual(self.attn_ln(attended)))
@@ -178,9 +179,9 @@ class Encoder(nn.Module):
         any_padding = bool(padding.any())
         if any_padding:
             x = x.masked_fill(padding[:, :, None], 0)
-        hidden = padding[:, None, None, :]
+        hidden = padding[:, None, None, :] if any_padding else None
         for layer, bias in zip(self.layers, biases, strict=True):
-            x = layer(x, bias[None].masked_fill(hidden, float("-inf")) if any_padding else bias[None])
+            x = layer(x, bias, hidden)
         return Memory(self.layer_norm(x), padding, place, (height, cells // max(height, 1)))
 
     # -- inputs ----------------------------------------------------------------------------------------------

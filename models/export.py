@@ -18,6 +18,7 @@ from ..data.commands import one_sentence, writable_folder
 from ..data.text import PUBLISHED_FILES
 from ..data.vocabulary_file import TEXT_MODEL
 from ..errors import RefHCMError
+from .adapters import LoraSettings, merged
 from .checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from .config import ModelConfig
 from .label_map_files import CONFIG_NAME, WEIGHTS_NAME
@@ -43,22 +44,27 @@ class Trained:
 def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
     """Read the network of a fairseq checkpoint of ours; nothing in it is executed.
 
-    `averaged` prefers the averaged weights (`--store-ema`) where there are some. RefHCMError when it is not one of
-    ours, FileNotFoundError when it is missing.
+    `averaged` prefers the averaged weights (`--store-ema`) where there are some; adapters (`--lora-r`) are merged into
+    the weights. RefHCMError when it is not one of ours, FileNotFoundError when it is missing.
     """
     content = unpickle(Path(checkpoint), (), _KIND, _CURE)
     try:
         described = content["task_state"]["refhcm"]
         section, sizes = dict(described["vocabulary"]), dict(described["model"])
-        state = dict((averaged_weights(content) if averaged else None) or content["model"])
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        state = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in ((averaged_weights(content) if averaged else None) or content["model"]).items()
+        }
         updates = int(content["optimizer_history"][-1]["num_updates"])
-        region_prompts = bool(described.get("region_prompts"))
+        region_prompts, lora = bool(described.get("region_prompts")), described.get("lora")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RefHCMError(f"{checkpoint} was not written by RefHCM's train.py; {_CURE}.") from error
-    model = skeleton(ModelConfig.from_dict(sizes))
-    compare_shapes(model, shapes, str(checkpoint))
-    fill(model, {name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+    config = ModelConfig.from_dict(sizes)
+    if lora:
+        state = merged(config, LoraSettings.from_dict(lora), state)
+    model = skeleton(config)
+    compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(checkpoint))
+    fill(model, state)
     return Trained(model.eval(), {"vocabulary": section, "region_prompts": region_prompts}, updates)
 
 

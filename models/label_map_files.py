@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import RefHCMError
 from .label_map import LabelMapConfig, LabelMapTokenizer
+from .published import read_published_vqgan
 
 WEIGHTS_NAME = "label_map.safetensors"
 CONFIG_NAME = "label_map.json"
@@ -37,12 +38,14 @@ def save_label_map(
 
 
 def load_label_map(folder: str | Path) -> LabelMapTokenizer:
-    """Read what `save_label_map` wrote, as float32 on the CPU, in evaluation mode.
+    """Read what `save_label_map` wrote, as float32 on the CPU, in evaluation mode; or the published VQGAN's `.ckpt`.
 
     The names and shapes in the file's header are compared with those that the settings call for before any
     tensor is read. Raises FileNotFoundError or RefHCMError with the cause.
     """
     folder = Path(folder)
+    if folder.is_file():
+        return from_published(read_published_vqgan(folder))
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise FileNotFoundError(

@@ -6,6 +6,8 @@ or from a bank of cut-out people, held out by outfit:
 
     python -m refhcm.models.label_map_training --bank BANK --out checkpoints/compact
 
+With torchrun in the place of python, every process draws crops of its own, and all learn from all of them.
+
 The bundled tokenizer is that command with 4,900 cut-outs, and then its decoder alone for longer, with 7,600:
 
     python -m refhcm.models.label_map_training --bank BANK --refine checkpoints/compact --out FOLDER \\
@@ -28,7 +30,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
@@ -37,16 +39,19 @@ from ..metrics.parsing import ParsingMeter
 from .label_map import Codebook, LabelMapConfig, LabelMapTokenizer
 from .label_map_data import draw_many, read_bank, read_rows
 from .label_map_files import load_label_map, save_label_map
+from .processes import Processes, join, leave
 
 _OPTIONS = ("steps", "batch", "rate", "occlude", "seed")
 _START_BATCHES = 16  # of the warm-up, for k-means
+ALONE = Processes()
 RARITY_POWER = 0.1
 """Class weights are the inverse frequency to this power; 0.5 makes rare classes spill over their outlines."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: `warmup` is the share of steps without codes, `occlude` that of people partly hidden."""
+    """How to train: `warmup` is the share of steps without codes, `occlude` that of people partly hidden, `batch` the
+    crops of one step in one process."""
 
     steps: int = 2400
     batch: int = 16
@@ -59,14 +64,16 @@ class Recipe:
 
 
 class CodebookAverage:
-    """Moves each codebook entry to the running mean of the vectors that chose it."""
+    """Moves each codebook entry to the running mean of the vectors that chose it, in whichever process."""
 
-    def __init__(self, codebook: Codebook, decay: float = 0.98, idle: float = 0.02) -> None:
+    def __init__(
+        self, codebook: Codebook, decay: float = 0.98, idle: float = 0.02, processes: Processes = ALONE
+    ) -> None:
         """`idle`: an entry chosen less often than this share of the even share is given a new place."""
-        self.codebook, self.decay, self.idle = codebook, decay, idle
+        self.codebook, self.decay, self.idle, self.processes = codebook, decay, idle, processes
         size, width = codebook.embedding.weight.shape
-        self.counts = torch.ones(size)
-        self.sums = torch.zeros(size, width)
+        self.counts = torch.ones(size, device=codebook.embedding.weight.device)
+        self.sums = torch.zeros(size, width, device=codebook.embedding.weight.device)
         self.recent: list[Tensor] = []
         self.started = False
 
@@ -95,7 +102,26 @@ class CodebookAverage:
 
     @torch.no_grad()
     def start(self, vectors: Tensor, rounds: int = 12) -> None:
-        """Place the entries by k-means on `vectors` [N, width]."""
+        """Place the entries by k-means on the vectors [N, width] of all processes."""
+        vectors = self.processes.gather(vectors)
+        if self.processes.leads:
+            self._place(vectors, rounds)
+        self._agree()
+        self.started, self.recent = True, []
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor) -> None:
+        """Take in the vectors [N, width] of one batch of each process."""
+        vectors = self.processes.gather(vectors)
+        if self.processes.leads:
+            self._move(vectors)
+        self._agree()
+
+    def _agree(self) -> None:
+        """All processes go on with what the first one has: sums on a GPU may differ in their last digits."""
+        self.processes.follow(self.codebook.embedding.weight, self.counts, self.sums)
+
+    def _place(self, vectors: Tensor, rounds: int) -> None:
         table = self.codebook.embedding.weight
         table.copy_(vectors[torch.randint(len(vectors), (len(table),))])
         for _ in range(rounds):
@@ -105,11 +131,8 @@ class CodebookAverage:
             table[~filled] = vectors[torch.randint(len(vectors), (int((~filled).sum()),))]
         self.counts.fill_(len(vectors) / len(table) / len(self.recent or [0]))
         self.sums.copy_(table * self.counts[:, None])
-        self.started, self.recent = True, []
 
-    @torch.no_grad()
-    def update(self, vectors: Tensor) -> None:
-        """Take in the vectors [N, width] of one batch."""
+    def _move(self, vectors: Tensor) -> None:
         sums, counts = self._assign(vectors)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
@@ -128,7 +151,7 @@ class CodebookAverage:
     def _assign(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         codes = self.codebook.nearest(vectors)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, vectors)
-        return sums, torch.bincount(codes, minlength=len(sums)).float()
+        return sums, torch.bincount(codes, minlength=len(sums)).to(sums)
 
 
 def _as_rows(latents: Tensor) -> Tensor:
@@ -160,12 +183,16 @@ def class_weights(crops: np.ndarray, classes: int) -> Tensor:
     return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
 
 
-def train(people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe) -> LabelMapTokenizer:
-    """A tokenizer trained on person part maps (uint8 [h, w] each, any size); prints its progress."""
+def train(
+    people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe, processes: Processes = ALONE
+) -> LabelMapTokenizer:
+    """A tokenizer trained on person part maps (uint8 [h, w] each, any size), the same in all processes; prints its
+    progress.
+    """
     torch.manual_seed(recipe.seed)
-    tokenizer = LabelMapTokenizer(config)
+    tokenizer = LabelMapTokenizer(config).to(processes.device)
     tokenizer.quantize.requires_grad_(False)
-    average = CodebookAverage(tokenizer.quantize)
+    average = CodebookAverage(tokenizer.quantize, processes=processes)
 
     def through_codebook(labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         latents = tokenizer.latents(labels)
@@ -174,13 +201,16 @@ def train(people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe) 
         average.watch(latents)
         return latents, latents.new_zeros(())
 
-    _fit(tokenizer, people, recipe, through_codebook)
+    _fit(tokenizer, people, recipe, through_codebook, processes)
     return tokenizer
 
 
-def refine(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe) -> None:
+def refine(
+    tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe, processes: Processes = ALONE
+) -> None:
     """Train the decoder further, in place. Every part map keeps its codes, so files with codes stay valid."""
     torch.manual_seed(recipe.seed)
+    tokenizer.to(processes.device)
     for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
         part.requires_grad_(False)
 
@@ -188,34 +218,53 @@ def refine(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: R
         vectors = tokenizer.quantize.embedding(tokenizer.encode(labels))
         return vectors.transpose(1, 2).unflatten(2, tokenizer.config.grid), vectors.new_zeros(())
 
-    _fit(tokenizer, people, recipe, look_up)
+    _fit(tokenizer, people, recipe, look_up, processes)
+
+
+Quantized = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(labels, step) -> what the decoder sees and the commitment loss."""
+
+
+class _Losses(nn.Module):
+    """One step's way through the network, so that gradients can be shared between processes."""
+
+    def __init__(self, tokenizer: LabelMapTokenizer, quantized: Quantized, weights: Tensor, dice: float) -> None:
+        super().__init__()
+        self.tokenizer, self.quantized, self.weights, self.dice = tokenizer, quantized, weights, dice
+
+    def forward(self, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        latents, commitment = self.quantized(labels, step)
+        return reconstruction_loss(self.tokenizer.reconstruct(latents), labels, self.weights, self.dice), commitment
 
 
 def _fit(
     tokenizer: LabelMapTokenizer,
     people: Sequence[np.ndarray],
     recipe: Recipe,
-    quantized: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+    quantized: Quantized,
+    processes: Processes,
 ) -> None:
-    """The training loop; `quantized(labels, step)` gives what the decoder sees and the commitment loss."""
+    """The training loop."""
     rng = np.random.default_rng(recipe.seed)
     size = (tokenizer.config.height, tokenizer.config.width)
     sample = draw_many(people, rng, size, recipe.occlude, 500)
-    weights = class_weights(sample, tokenizer.config.classes)
+    weights = class_weights(sample, tokenizer.config.classes).to(processes.device)
+    if processes.count > 1:
+        rng = np.random.default_rng((recipe.seed, processes.rank))
+    losses = processes.share(_Losses(tokenizer, quantized, weights, recipe.dice))
     learned = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
     tokenizer.train()
     for step in range(recipe.steps):
         labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch)).long()
-        latents, commitment = quantized(labels, step)
-        loss = reconstruction_loss(tokenizer.reconstruct(latents), labels, weights, recipe.dice)
+        loss, commitment = losses(labels.to(processes.device), step)
         optimizer.zero_grad(set_to_none=True)
         (loss + recipe.commitment * commitment).backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         schedule.step()
-        if step % max(1, recipe.steps // 20) == 0:
+        if processes.leads and step % max(1, recipe.steps // 20) == 0:
             print(f"step {step:6d}  loss {loss.item():.4f}  commitment {commitment.item():.4f}", flush=True)
     tokenizer.eval()
 
@@ -227,9 +276,9 @@ def round_trip(tokenizer: LabelMapTokenizer, crops: np.ndarray, batch: int = 64)
     meter, used = ParsingMeter(tokenizer.config.classes), set()
     for start in range(0, len(crops), batch):
         labels = torch.from_numpy(crops[start : start + batch]).long()
-        codes = tokenizer.encode(labels)
+        codes = tokenizer.encode(labels.to(tokenizer.quantize.embedding.weight.device))
         used.update(codes.flatten().tolist())
-        for predicted, truth in zip(tokenizer.decode(codes).numpy(), labels.numpy(), strict=True):
+        for predicted, truth in zip(tokenizer.decode(codes).cpu().numpy(), labels.numpy(), strict=True):
             meter.add(predicted, truth)
     return {**meter.result(), "codes": float(len(used))}
 
@@ -260,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--codebook", type=int, help="number of codes, instead of the preset's")
     parser.add_argument("--limit", type=int, help="use at most so many people per file or bank")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     for name in _OPTIONS:
         default = getattr(recipe, name)
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -269,19 +319,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check(options)
         torch.set_num_threads(options.threads)
         writable_folder(options.out)  # before the hours of training, not after
-        people, held_out = _gather(options)
-        print(f"{len(people)} people to train on, {len(held_out)} held out")
-        if options.refine:
-            tokenizer = load_label_map(options.refine)
-            refine(tokenizer, people, recipe)
-        else:
-            config = LabelMapConfig.preset(options.preset)
-            tokenizer = train(people, replace(config, codebook=options.codebook or config.codebook), recipe)
-        save_label_map(options.out, tokenizer)
+        _run(options, recipe, join(options.device))
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"label_map_training: {one_sentence(error)}") from error
-    if held_out:
-        _report(tokenizer, held_out)
+    finally:
+        leave()
+
+
+def _run(options: argparse.Namespace, recipe: Recipe, processes: Processes) -> None:
+    people, held_out = _gather(options)
+    if processes.leads:
+        print(f"{len(people)} people to train on, {len(held_out)} held out")
+    if options.refine:
+        tokenizer = load_label_map(options.refine)
+        refine(tokenizer, people, recipe, processes)
+    else:
+        config = LabelMapConfig.preset(options.preset)
+        config = replace(config, codebook=options.codebook or config.codebook)
+        tokenizer = train(people, config, recipe, processes)
+    if processes.leads:
+        save_label_map(options.out, tokenizer)
+        if held_out:
+            _report(tokenizer, held_out)
 
 
 def _check(options: argparse.Namespace) -> None:

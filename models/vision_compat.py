@@ -22,7 +22,7 @@ _declared: list[torch.library.Library] = []
 
 def import_timm() -> ModuleType:
     """The timm module, imported on first use. Raises RefHCMError if it is not installed."""
-    _mend_torchvision()
+    mend_torchvision()
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -31,7 +31,8 @@ def import_timm() -> ModuleType:
         raise RefHCMError("timm is not installed, and every model needs it: pip install timm.") from error
 
 
-def _mend_torchvision() -> None:
+def mend_torchvision() -> None:
+    """Make `import torchvision` pass, here and in libraries that import it; nothing happens where it does already."""
     try:
         importlib.import_module("torchvision")
     except ModuleNotFoundError:

@@ -1,33 +1,38 @@
 #!/usr/bin/env bash
-# What all recipes share: the published optimiser and schedule. Called by run_scripts/*/train_*.sh, which set
-#   DATA TASK ROWS EPOCHS BATCH ACCUMULATE LR WARMUP (percent of all updates) DROP_PATH CLIP   and may set
-#   ARCH INIT VOCABULARY GPUS SAVE DDP PYTHON; further arguments go to fairseq unchanged.
-# Without an NVIDIA GPU it trains on the CPU in fp32.
+# What the published recipes share. Called by run_scripts/*/train_*.sh, which set TASK EVALUATE EPOCHS BATCH ACCUMULATE
+# LR WARMUP (percent of all updates) DROP_PATH CLIP, and TRAIN and VALID (or DATA, a mix, and ROWS, its items per epoch).
+# run_scripts/README.md says what else may be set. Arguments go to fairseq; --tiny tries the whole road in minutes.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+for argument; do if [ "$argument" = --tiny ]; then exec "$root/run_scripts/tiny.sh" "$@"; fi; done
 
-PYTHON=${PYTHON:-.venv/bin/python}
-ARCH=${ARCH:-refhcm_large}
-GPUS=${GPUS:-1}
-batches=$(((ROWS + BATCH - 1) / BATCH))
-updates=$((EPOCHS * ((batches + ACCUMULATE * GPUS - 1) / (ACCUMULATE * GPUS))))
-
-if nvidia-smi -L >/dev/null 2>&1; then
-    device=(--fp16 --fp16-init-scale 128 --fp16-scale-window 512)
-else
-    device=(--cpu --distributed-backend gloo)
+if [ -z "${DATA:-}" ]; then
+    IFS=, read -ra files <<<"$TRAIN"
+    if [ "$VALID" = none ]; then VALID=${files[0]} && set -- "$@" --disable-validation; fi
+    for file in "${files[@]}" "$VALID"; do
+        [ -f "$file" ] || { echo "There is no dataset file $file: set TRAIN and VALID (none: no validation)." >&2; exit 1; }
+    done
+    DATA=$TRAIN,$VALID ROWS=${ROWS:-$(($(cat "${files[@]}" | wc -l) / ${#files[@]}))}
 fi
-launch=("$PYTHON")
-if [ "$GPUS" -gt 1 ]; then
-    launch=("$PYTHON" -m torch.distributed.run --nproc_per_node "$GPUS" --master_port "${PORT:-29500}")
-fi
-
-exec "${launch[@]}" train.py "$DATA" --task "$TASK" --arch "$ARCH" --vocabulary "$VOCABULARY" \
-    ${INIT:+--init-from "$INIT"} --save-dir "${SAVE:-runs/$TASK}" \
-    --criterion refhcm_loss --label-smoothing 0.1 --dropout 0.1 \
+: "${ROWS:?set ROWS, the number of items of an epoch}"
+words=$root/checkpoints && if [ -d "${INIT:-}" ]; then words=$INIT; fi
+batches=$(((ROWS + BATCH - 1) / BATCH)) together=$((ACCUMULATE * ${GPUS:-1} * ${NODES:-1}))
+updates=$((EPOCHS * ((batches + together - 1) / together)))
+if [ -z "${DEVICE:-}" ]; then if nvidia-smi -L >/dev/null 2>&1; then DEVICE=cuda; else DEVICE=cpu; fi; fi
+if [ "$DEVICE" = cpu ]; then set -- --cpu --distributed-backend gloo "$@" && PRECISION=${PRECISION:-fp32}; fi
+case ${PRECISION:-fp16} in
+    fp16 | amp) set -- "--${PRECISION:-fp16}" --fp16-init-scale 128 --fp16-scale-window 512 "$@" ;;
+    bf16) set -- --bf16 "$@" ;;
+    autocast) set -- --autocast bf16 "$@" ;;
+    fp32) ;;
+    *) echo "PRECISION is fp16, bf16, amp, autocast or fp32, not $PRECISION." >&2 && exit 2 ;;
+esac
+exec "$root/run_scripts/launch.sh" "$root/train.py" "$DATA" --task "$TASK" --arch "${ARCH:-refhcm_large}" \
+    --vocabulary "${VOCABULARY:-$words}" ${INIT:+--init-from "$INIT"} \
+    --save-dir "${SAVE:-$root/runs/$TASK}" --criterion refhcm_loss --label-smoothing 0.1 --dropout 0.1 \
     --encoder-drop-path-rate "$DROP_PATH" --decoder-drop-path-rate "$DROP_PATH" \
     --optimizer adam --adam-betas "(0.9, 0.999)" --adam-eps 1e-08 --weight-decay 0.01 --clip-norm "$CLIP" \
     --lr-scheduler polynomial_decay --lr "$LR" --warmup-updates $((updates * WARMUP / 100)) \
     --total-num-update "$updates" --max-epoch "$EPOCHS" --batch-size "$BATCH" --update-freq "$ACCUMULATE" \
     --ddp-backend "${DDP:-pytorch_ddp}" --find-unused-parameters --fixed-validation-seed 7 \
-    --log-format simple --log-interval 10 "${device[@]}" "$@"
+    --log-format simple --log-interval 10 "$@"

@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTED_EXTRAS = ("train", "compact", "published", "web", "watch", "hub", "captions", "shards")
+LISTED_EXTRAS = ("train", "compact", "published", "lora", "web", "watch", "hub", "captions", "shards")
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,23 @@
 #!/usr/bin/env bash
-# The compact model on rendered scenes (made by prepare_scenes.sh), from ImageNet weights; CPU or GPU.
-# Set SCENES, SAVE, UPDATES, LR, BATCH (pictures; each comes with up to six questions), SIZE (of the pictures), WORKERS,
-# FLIP (only where no part codes are learnt), AUTOCAST=bf16 where the machine multiplies bfloat16 faster than float32,
-# and INIT="--init-from FOLDER --resize-places" to go on from a model, also one that learned on smaller pictures.
+# Multi-task training as published: 2 GPUs, each item one RKpt, one RPar and one RHrc sample, no validation.
+# STAGE=general (first): from ofa_large, an epoch as long as the REC file. STAGE=tuned (reasoning): from the first stage's
+# refhcm.pt on ReasonRef. Set DATA_ROOT (folder with rec/ rkpt/ rpar/ rhrc/ reasonref/), or DATA (a mix of your own) and
+# ROWS (items per epoch); INIT, VOCABULARY, SAVE, GPUS, ...: see run_scripts/README.md. --tiny: a try in minutes.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-SCENES=${SCENES:-dataset/scenes} TOKENIZER=${TOKENIZER:-checkpoints/compact}
-UPDATES=${UPDATES:-20000}
-if nvidia-smi -L >/dev/null 2>&1; then device=(); else device=(--cpu); fi
-
-exec "${PYTHON:-.venv/bin/python}" train.py "${DATA:-run_scripts/multitask/scenes.json}" --data-root "$SCENES" \
-    --task multitask --vocabulary "${VOCABULARY:-$SCENES/vocabulary}" --save-dir "${SAVE:-runs/compact}" \
-    --arch refhcm_compact ${INIT:---imagenet --start-places --start-codes "$TOKENIZER"} \
-    --freeze-resnet --patch-image-size "${SIZE:-256}" \
-    --draft 320 --zoom "${ZOOM:-0.8}" --colour 0.3 --flip "${FLIP:-0}" --part-maps --by-region "${BY_REGION:-0.1}" \
-    --dropout "${DROPOUT:-0.0}" --encoder-drop-path-rate 0.0 --decoder-drop-path-rate 0.0 \
-    --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 \
-    --text-weight 3 --bin-weight 2 --box-weight 4 --grounding-weight 20 --detail-weight 8 --word-weight 4 \
-    --autocast "${AUTOCAST:-none}" \
-    --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-08 --weight-decay 0.01 --clip-norm 1.0 \
-    --lr-scheduler polynomial_decay --lr "${LR:-4e-4}" --warmup-updates $((UPDATES * 5 / 100)) \
-    --total-num-update "$UPDATES" --max-update "$UPDATES" --batch-size "${BATCH:-4}" --update-freq 1 \
-    --valid-subset val --batch-size-valid 8 --fixed-validation-seed 7 \
-    --num-workers "${WORKERS:-1}" --keep-last-epochs 1 --log-interval 50 "${device[@]}" "$@"
+data=${DATA_ROOT:-$root/dataset} STAGE=${STAGE:-general} gpus=2
+for argument; do if [ "$argument" = --tiny ]; then gpus=1; fi; done
+case $STAGE in
+    general) start=ofa_large.pt epochs=50 length=$data/rec/refcoco_train.tsv ;;
+    tuned) start=refhcm.pt epochs=5 length=$data/reasonref/reasondec/total_reasondec_train.tsv ;;
+    *) echo "STAGE is general or tuned, not $STAGE." >&2 && exit 2 ;;
+esac
+if [ -z "${DATA:-}" ] && [ -f "$length" ]; then ROWS=${ROWS:-$(wc -l <"$length")}; fi
+export DATA=${DATA:-$root/run_scripts/multitask/$STAGE.json} ROWS=${ROWS:-}
+export TASK=multitask EVALUATE=$root/run_scripts/multitask/evaluate_multitask.sh
+export EPOCHS=${EPOCHS:-$epochs} BATCH=${BATCH:-2} ACCUMULATE=${ACCUMULATE:-4} LR=${LR:-4e-5} GPUS=${GPUS:-$gpus}
+export WARMUP=${WARMUP:-1} DROP_PATH=${DROP_PATH:-0.2} CLIP=${CLIP:-5.0} DDP=${DDP:-legacy_ddp}
+export INIT=${INIT-$root/checkpoints/$start} SAVE=${SAVE:-$root/runs/multitask-$STAGE}
+exec "$root/run_scripts/train.sh" --data-root "$data" ${ROWS:+--epoch-items "$ROWS"} \
+    --max-src-length 100 --max-tgt-length 100 --disable-validation "$@"

@@ -3,25 +3,24 @@
 # Set DATA (the folder with train.tsv and val.tsv), TASKS ("rec", "rec rkpt", ...), MODEL (the model folder to start
 # from, of the size ARCH), SAVE, EPOCHS, BATCH (pictures), LR, WORKERS; further arguments go to fairseq unchanged.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 DATA=${DATA:?set DATA to the folder that refhcm convert own wrote}
 [ -f "$DATA/train.tsv" ] || { echo "train_own.sh: there is no $DATA/train.tsv: make it with refhcm convert own" >&2; exit 1; }
-MODEL=${MODEL:-checkpoints/compact} SAVE=${SAVE:-runs/own} BATCH=${BATCH:-4} EPOCHS=${EPOCHS:-20}
-PYTHON=${PYTHON:-.venv/bin/python}
-if nvidia-smi -L >/dev/null 2>&1; then device=(); else device=(--cpu); fi
+MODEL=${MODEL:-$root/checkpoints/compact} SAVE=${SAVE:-$root/runs/own} BATCH=${BATCH:-4} EPOCHS=${EPOCHS:-20}
+device=() && if ! nvidia-smi -L >/dev/null 2>&1; then device=(--cpu --distributed-backend gloo); fi
 
-size=$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"]["image_size"])' "$MODEL/config.json")
+size=$(sed -n 's/.*"image_size": *\([0-9]*\).*/\1/p' "$MODEL/config.json")
 rows=$(wc -l <"$DATA/train.tsv")
-updates=$((EPOCHS * ((rows + BATCH - 1) / BATCH)))
+updates=$((EPOCHS * ((rows + BATCH * ${GPUS:-1} - 1) / (BATCH * ${GPUS:-1}))))
 valid=(--valid-subset val --batch-size-valid "$BATCH" --held-out "$DATA/val.tsv")
 [ -f "$DATA/val.tsv" ] || valid=(--disable-validation)
 mkdir -p "$SAVE"
 tasks=$(printf '"%s", ' ${TASKS:-rec})
 printf '{"streams": [{"file": "{split}.tsv", "kind": "person", "tasks": [%s], "one_task": true}]}\n' "${tasks%, }" >"$SAVE/mix.json"
 
-exec "$PYTHON" train.py "$SAVE/mix.json" --data-root "$DATA" --task multitask --arch "${ARCH:-refhcm_compact}" \
-    --init-from "$MODEL" --vocabulary "$MODEL" --patch-image-size "$size" --freeze-resnet --save-dir "$SAVE" \
+exec "$root/run_scripts/launch.sh" "$root/train.py" "$SAVE/mix.json" --data-root "$DATA" --task multitask \
+    --arch "${ARCH:-refhcm_compact}" --init-from "$MODEL" --vocabulary "$MODEL" --freeze-resnet --save-dir "$SAVE" \
     --draft "$size" --zoom 0.9 --colour 0.2 --criterion refhcm_loss --label-smoothing 0.05 --dropout 0.0 \
     --optimizer adam --adam-betas "(0.9, 0.98)" --weight-decay 0.01 --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --lr "${LR:-1e-4}" --warmup-updates $((updates / 20)) \
