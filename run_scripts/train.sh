@@ -35,4 +35,4 @@ exec "$root/run_scripts/launch.sh" "$root/train.py" "$DATA" --task "$TASK" --arc
     --lr-scheduler polynomial_decay --lr "$LR" --warmup-updates $((updates * WARMUP / 100)) \
     --total-num-update "$updates" --max-epoch "$EPOCHS" --batch-size "$BATCH" --update-freq "$ACCUMULATE" \
     --ddp-backend "${DDP:-pytorch_ddp}" --find-unused-parameters --fixed-validation-seed 7 \
-    --log-format simple --log-interval 10 "$@"
+    --log-interval 10 "$@"
