@@ -142,7 +142,7 @@ class _Checked:
     def close(self) -> None:
         """End the loader processes, where there are some; fairseq's buffer may lie between."""
         loader = getattr(self._batches, "_iterable", None)
-        processes = self._batches if loader is None else getattr(loader, "_iterator", None)
+        processes: Any = self._batches if loader is None else getattr(loader, "_iterator", None)
         if hasattr(processes, "_shutdown_workers"):
             processes._shutdown_workers()
 
