@@ -142,10 +142,9 @@ class _Checked:
     def close(self) -> None:
         """End the loader processes, where there are some; fairseq's buffer may lie between."""
         loader = getattr(self._batches, "_iterable", None)
-        processes = self._batches if loader is None else getattr(loader, "_iterator", None)
-        shut_down = getattr(processes, "_shutdown_workers", None)
-        if shut_down is not None:
-            shut_down()
+        processes: Any = self._batches if loader is None else getattr(loader, "_iterator", None)
+        if hasattr(processes, "_shutdown_workers"):
+            processes._shutdown_workers()
 
     def take(self, count: int) -> None:
         """Stop after `count` batches, where those below can."""

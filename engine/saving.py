@@ -27,7 +27,7 @@ from ..errors import RefHCMError
 UNFINISHED = ".tmp"
 """Ends the name of a checkpoint that is being written."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, LookupError)
-_UNREADABLE = (*_DAMAGED, pickle.UnpicklingError, OSError, AttributeError, TypeError)
+_UNREADABLE = (*_DAMAGED, OSError, pickle.UnpicklingError, AttributeError, TypeError)
 logger = logging.getLogger(__name__)
 
 
@@ -146,7 +146,9 @@ def check_sums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except _DAMAGED as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (*_DAMAGED, OSError) as error:
         raise RefHCMError(_unreadable(path)) from error
     if damaged is not None:
         raise RefHCMError(_unreadable(path))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,6 +111,13 @@ def test_a_validation_that_a_signal_cuts_off_is_made_up_for(monkeypatch, data, t
     assert parts["extra_state"]["refhcm"]["owed"] is None and parts["extra_state"]["refhcm"]["patience"]
     names = [sorted(path.name for path in (tmp_path / run).glob("checkpoint*")) for run in ("whole", "parts")]
     assert names[0] == names[1] and "checkpoint_best.pt" in names[0]
+
+
+def test_patience_goes_on_counting(monkeypatch, data, tmp_path):  # noqa: F811
+    """Nothing is learnt, so that the second validation without progress, the third of all, ends the run."""
+    options = ("--patience", "2", "--lr", "0", "--max-valid-steps", "0")
+    train(monkeypatch, data, tmp_path, "--max-epoch", "2", *options, source="own.json")
+    assert updates(train(monkeypatch, data, tmp_path, "--max-epoch", "9", *options, source="own.json")) == 6
 
 
 def test_signals_and_exit_codes():
@@ -419,6 +427,18 @@ def test_rows_that_were_set_aside_stay_counted(monkeypatch, data, tmp_path):  # 
                            source=f"{tmp_path / 'bad.tsv'},train/rec.tsv")  # fmt: skip
         found.append([(path, line) for path, line, why in checkpoint["extra_state"]["refhcm"]["faults"]])
     assert found[0] == found[1] == [(str(tmp_path / "bad.tsv"), 1)]
+
+
+def test_a_validation_of_several_processes_is_of_the_model_that_is_saved(monkeypatch):
+    """Each has batch norms of its own, and the first one's are saved."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    first = torch.nn.BatchNorm1d(2)
+    first(torch.randn(4, 2))
+    saved = iter(first.buffers())
+    monkeypatch.setattr(trainer.dist, "broadcast", lambda value, source, group: value.copy_(next(saved)))
+    several = SimpleNamespace(data_parallel_world_size=2, data_parallel_process_group=None, get_model=lambda: model)
+    trainer.SafeTrainer.share_norms(several)
+    assert_same(dict(model[1].named_buffers()), dict(first.named_buffers()))
 
 
 # -- going on ------------------------------------------------------------------------------------------------
