@@ -17,6 +17,7 @@ from refhcm.models import export
 from refhcm.models.checkpoint import load_folder
 
 RANK = """
+import os
 import sys
 from pathlib import Path
 
@@ -46,6 +47,7 @@ for options, said in (
     with pytest.raises(SystemExit, match=said):
         run("refused", 1, *options)
 torch.distributed.destroy_process_group()
+os._exit(0)  # threads of the runs that were refused may still wait, which would end this one with an abort
 """
 
 

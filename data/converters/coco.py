@@ -96,7 +96,8 @@ def coco_person(
         points = keypoints_of(keypoints.get("keypoints"))
     box = person_box(annotation.get("bbox"), size)
     check_places(box, points, mask, size)
-    return Person(box, points, mask, area=float(area) if area and area > 0 else None)
+    possible = area is not None and 0 < area <= size[0] * size[1]
+    return Person(box, points, mask, area=float(area) if area is not None and possible else None)
 
 
 def is_person(annotation: Mapping[str, Any]) -> bool:
