@@ -161,7 +161,7 @@ def _predict_many(arguments: argparse.Namespace) -> int:
 # -- demo ----------------------------------------------------------------------------------------------------
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "demo", help="box, keypoints, parts and caption with one instruction, drawn on the picture",
+        "demo", help="box, keypoints and parts by one instruction, then a caption, drawn on the picture",
         description="Without IMAGE: go through the bundled samples.",
     )  # fmt: skip
     _add_question(parser)

@@ -1,6 +1,6 @@
-"""One instruction, everything at once: `python demo_s1.py photo.jpg --text "the man in red" --out out`.
+"""Box, pose, body parts and caption at once: `python demo_s1.py photo.jpg --text "the man in red" --out out`.
 
-Asks "which region does the text ... describe? Provide the parsing map and the keypoints." and writes the annotated
+Asks "which region does the text ... describe? Provide the parsing map and the keypoints.", then for a caption of the box, and writes the annotated
 picture, the part map and JSON. Without a picture it goes through the bundled samples. The same as `refhcm demo`.
 """
 
