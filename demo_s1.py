@@ -1,7 +1,8 @@
 """Box, pose, body parts and caption at once: `python demo_s1.py photo.jpg --text "the man in red" --out out`.
 
-Asks "which region does the text ... describe? Provide the parsing map and the keypoints.", then for a caption of the box, and writes the annotated
-picture, the part map and JSON. Without a picture it goes through the bundled samples. The same as `refhcm demo`.
+Asks "which region does the text ... describe? Provide the parsing map and the keypoints.", then for a caption of that
+box, and writes the annotated picture, the part map and JSON. Without a picture it goes through the bundled samples. The
+same as `refhcm demo`.
 """
 
 import sys
