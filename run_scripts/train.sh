@@ -8,12 +8,13 @@ for argument; do if [ "$argument" = --tiny ]; then exec "$root/run_scripts/tiny.
 
 if [ -z "${DATA:-}" ]; then
     IFS=, read -ra files <<<"$TRAIN"
-    if [ "$VALID" = none ]; then VALID=${files[0]} && set -- "$@" --disable-validation; fi
+    HELD_OUT=${HELD_OUT:-$VALID} && if [ "$VALID" = none ]; then VALID=${files[0]} && set -- "$@" --disable-validation; fi
     for file in "${files[@]}" "$VALID"; do
         [ -f "$file" ] || { echo "There is no dataset file $file: set TRAIN and VALID (none: no validation)." >&2; exit 1; }
     done
     DATA=$TRAIN,$VALID ROWS=${ROWS:-$(($(cat "${files[@]}" | wc -l) / ${#files[@]}))}
 fi
+if [ "${HELD_OUT:-none}" != none ]; then set -- --held-out "$HELD_OUT" "$@"; fi
 : "${ROWS:?set ROWS, the number of items of an epoch}"
 words=$root/checkpoints && if [ -d "${INIT:-}" ]; then words=$INIT; fi
 batches=$(((ROWS + BATCH - 1) / BATCH)) together=$((ACCUMULATE * ${GPUS:-1} * ${NODES:-1}))

@@ -208,6 +208,15 @@ def test_precision_and_device(start, device, precision, wanted):
     assert not other & set(call.arguments)
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [({}, ["data/val.tsv"]), ({"HELD_OUT": "a.tsv,b.tsv"}, ["a.tsv,b.tsv"]), ({"HELD_OUT": "none"}, []), ({"VALID": "none"}, [])],
+)
+def test_a_recipe_does_not_train_on_what_it_is_validated_on(start, given, wanted):
+    (call,) = start("rec/train_refcoco.sh", **{**own("rec"), **given})
+    assert [b for a, b in zip(call.arguments, call.arguments[1:], strict=False) if a == "--held-out"] == wanted
+
+
 def test_an_unknown_precision_is_one_sentence(start):
     start("rec/train_refcoco.sh", **own("rec"), PRECISION="int8", fails="PRECISION is fp16, bf16, amp, autocast")
 
