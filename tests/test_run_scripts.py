@@ -210,7 +210,10 @@ def test_precision_and_device(start, device, precision, wanted):
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [({}, ["data/val.tsv"]), ({"HELD_OUT": "a.tsv,b.tsv"}, ["a.tsv,b.tsv"]), ({"HELD_OUT": "none"}, []), ({"VALID": "none"}, [])],
+    [
+        ({}, ["data/val.tsv"]), ({"HELD_OUT": "a.tsv,b.tsv"}, ["a.tsv,b.tsv"]), ({"HELD_OUT": "none"}, []),
+        ({"VALID": "none"}, []),
+    ],
 )
 def test_a_recipe_does_not_train_on_what_it_is_validated_on(start, given, wanted):
     (call,) = start("rec/train_refcoco.sh", **{**own("rec"), **given})
