@@ -108,8 +108,8 @@ def began_from(path: Path) -> str:
 
 
 # -- how much longer -----------------------------------------------------------------------------------------
-def set_target(trainer: Any, batches: Any) -> None:
-    """Put the end of the run where --more-epochs or --more-updates want it.
+def set_target(trainer: Any, batches: Any) -> bool:
+    """Put the end of the run where --more-epochs or --more-updates want it; whether it has been moved by that.
 
     They count from the checkpoint that trainer and `batches` (fairseq's iterator over epochs) have just been filled
     from. A run that already goes on by the same command keeps its end, so that it may be killed and started again.
@@ -127,7 +127,7 @@ def set_target(trainer: Any, batches: Any) -> None:
     )
     trainer.target = before if kept else asked | {"last_epoch": 0, "last_update": 0}
     if not epochs and not updates:
-        return
+        return False
     if not kept:
         last_epoch, left = _left(trainer.cfg, batches, epochs) if epochs else (0, updates)
         trainer.target |= {"last_epoch": last_epoch, "last_update": done + left}
@@ -143,6 +143,7 @@ def set_target(trainer: Any, batches: Any) -> None:
         last_update,
         "ends there too" if stretched else "has no end to move",
     )
+    return not kept
 
 
 def _left(cfg: Any, batches: Any, epochs: int) -> tuple[int, int]:

@@ -28,6 +28,9 @@ class Stop:
     """What signals ask of this process."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self.signal: int | None = None
         self.training = self.done = False
         self.interrupts = 0
@@ -45,7 +48,7 @@ class Stop:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Take signals until the end of the block; those that this process is to ignore stay ignored."""
-        self.__init__()  # type: ignore[misc]
+        self._begin()
         before = {}
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:

@@ -86,7 +86,8 @@ def _gone_on(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
             vars(cli.should_stop_early).update(trainer.patience)
         known = getattr(getattr(trainer.task, "faults", None), "sizes", {})
         trainer.alike(lambda: _recall_faults(trainer, known))
-        set_target(trainer, epoch_itr)
+        if set_target(trainer, epoch_itr) and hasattr(cli.should_stop_early, "num_runs"):
+            cli.should_stop_early.num_runs = 0  # who wants more has patience anew
         _finish_epoch(cfg, trainer, extra_state)
         owed = trainer.loaded.get("owed")
         if owed is not None and not cfg.reset_dataloader:
@@ -100,9 +101,19 @@ def _gone_on(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
                 raise Finished
             if owed["end_of_epoch"]:
                 trainer.lr_step(owed["epoch"], losses[0])
+        _leave_if_complete(cli, trainer)
         return extra_state, epoch_itr
 
     return load_checkpoint
+
+
+def _leave_if_complete(cli: Any, trainer: Any) -> None:
+    """A run that was at its end, and is started again, has nothing to do; fairseq looks after one more update."""
+    updates, last = trainer.get_num_updates(), trainer.cfg.optimization.max_update
+    patience = trainer.cfg.checkpoint.patience
+    if (last and updates >= last) or 0 < patience <= getattr(cli.should_stop_early, "num_runs", 0):
+        logger.info("nothing left to do after update %d: see --more-epochs and --more-updates", updates)
+        raise Finished
 
 
 def _finish_epoch(cfg: Any, trainer: Any, extra_state: Mapping[str, Any] | None) -> None:
@@ -121,7 +132,7 @@ def _recall_faults(trainer: Any, known: Mapping[str, int]) -> None:
 
 
 class Finished(Exception):
-    """The run was at its end but for a validation."""
+    """The run is at its end."""
 
 
 class _Standing:
