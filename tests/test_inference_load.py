@@ -129,7 +129,9 @@ def test_a_folder_of_its_name_does_not_hide_the_bundled_model(folder, monkeypatc
     assert find_folder("./compact").resolve() == folder.with_name("compact")
 
 
-@pytest.mark.parametrize("change", [{"mark_start": 17}, {"mark_start": 15}, {"label_codes": 0}, {"label_codes": 67}, {"num_bins": 1}])
+@pytest.mark.parametrize(
+    "change", [{"mark_start": 17}, {"mark_start": 15}, {"label_codes": 0}, {"label_codes": 67}, {"num_bins": 1}]
+)
 def test_a_token_space_that_does_not_fit_together_is_refused(folder, change):
     vocabulary = edit_config(folder)["vocabulary"]
     edit_config(folder, vocabulary={**vocabulary, **change})
