@@ -118,6 +118,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
     if arguments.image is None:
         raise UsageError("No picture was given: refhcm predict IMAGE --text WORDS, or --requests for many.")
     options = _options(arguments)
+    _check_asked(arguments)
+    if arguments.out:
+        _writable("--out", arguments.out)
     answer = _load(arguments)(arguments.image, arguments.text, region=arguments.region, **options)
     written = _save(answer, arguments.image, arguments.out) if arguments.out else []
     print(answer.to_json() if arguments.json else _summary(answer, arguments.image, written))
@@ -138,12 +141,19 @@ def _predict_many(arguments: argparse.Namespace) -> int:
     answers = Path(arguments.answers)
     if answers.resolve() == Path(arguments.requests).resolve():
         raise UsageError("--answers would overwrite --requests: name another file.")
+    if answers.is_dir():
+        raise UsageError(f"--answers {answers} is a folder: name a file.")
     files = arguments.out or answers.with_name(answers.stem + "_files")
     options = _options(arguments)
     try:
         requests = read_requests(arguments.requests, arguments.images)
     except RefHCMError as error:
         raise UsageError(str(error)) from error
+    _writable("--answers", answers.parent)
+    if answers.exists() and not os.access(answers, os.W_OK):
+        raise RefHCMError(f"--answers: {answers} may not be written: name a file that is yours.")
+    if arguments.out or Path(files).exists():  # otherwise it is made when there is a part map to write
+        _writable("--out", files)
     failed = run_requests(
         _load(arguments),
         requests,
@@ -175,12 +185,14 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
     options = _options(arguments)
     if arguments.image is not None:
+        _check_asked(arguments)
         asked = [(arguments.image, arguments.text, arguments.region)]
     elif arguments.text or arguments.region:
         raise UsageError("No picture was given: name one, or leave --text and --region out to see the samples.")
     else:
         requests = read_requests(SAMPLES / "requests.jsonl", SAMPLES)
         asked = [(r.picture, r.fields.get("text"), r.fields.get("region")) for r in requests if r.picture]
+    _writable("--out", arguments.out)
     model = _load(arguments)
     for number, (image, text, region) in enumerate(asked, 1):
         answer = model(image, text, region=region, **options)
@@ -265,6 +277,24 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"tasks": check_tasks(",".join(arguments.tasks or TASKS)), "beam": check_beam(arguments.beam)}
     except RefHCMError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_asked(arguments: argparse.Namespace) -> None:
+    """UsageError unless a picture is asked about by words or by a region."""
+    if arguments.text is None and arguments.region is None:
+        raise UsageError("Neither words nor a region were given: say who is meant with --text or --region.")
+    if arguments.text is not None and arguments.region is not None:
+        raise UsageError("Both words and a region were given: ask with --text or with --region.")
+
+
+def _writable(switch: str, folder: str | Path) -> None:
+    """Find out before a model is loaded that nothing can be written to the folder that a switch stands for."""
+    from .data.commands import writable_folder
+
+    try:
+        writable_folder(folder)
+    except RefHCMError as error:
+        raise RefHCMError(f"{switch}: {error}") from error
 
 
 def _load(arguments: argparse.Namespace) -> RefHCMPredictor:

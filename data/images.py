@@ -30,6 +30,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is read, as far as the installed Pillow can. EPS, which needs another program, is left out on
 purpose."""
 
+_PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)
+"""What PIL raises for damaged pictures; RuntimeError comes from its AVIF plugin."""
+
 
 def open_image(source: ImageSource, *, orient: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A picture in RGB, ready for the model.
@@ -65,7 +68,7 @@ def open_sized(
         picture.draft("RGB", (draft, draft))
     try:
         picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _PIL_ERRORS as error:
         raise RefHCMError(f"{name} is cut off or damaged ({error}): get a whole copy of it.") from error
     rgb = _to_rgb(picture)
     turn = _exif_turn(picture) if orient else None
@@ -107,7 +110,7 @@ def open_indices(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS
         )
     try:
         return np.array(picture, np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
+    except _PIL_ERRORS as error:
         raise RefHCMError(f"{name} is cut off or damaged ({error}): get a whole copy of it.") from error
 
 
@@ -180,12 +183,14 @@ def _open_header(source: str | os.PathLike | bytes, name: str) -> Image.Image:
         raise RefHCMError(f"{name} has too many pixels ({MAX_PIXELS:,} at most): make it smaller.") from error
     except UnidentifiedImageError as error:
         raise RefHCMError(f"{name} is not a picture of a known kind ({', '.join(FORMATS)}).") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except _PIL_ERRORS as error:
         raise RefHCMError(f"{name} cannot be read as a picture ({error}).") from error
 
 
 def _find(path: Path, name: str) -> tuple[Path, int]:
     """The file itself and its size in bytes."""
+    if not name:
+        raise RefHCMError("The path of the picture is empty: name a file.")
     try:
         if path.is_dir():
             raise RefHCMError(f"{name} is a folder: name one picture in it.")
@@ -234,6 +239,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     """Any mode to RGB: 16-bit greys keep their upper byte, transparent places become white."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
+    if picture.mode == "La":  # PIL converts its premultiplied grey to nothing but LA
+        picture = picture.convert("LA")
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = Image.fromarray(_wide_grey(np.asarray(picture)))
     if picture.has_transparency_data:

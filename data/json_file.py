@@ -43,7 +43,7 @@ def _parsed(content: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise RefHCMError(f"{where} is not UTF-8 text: get a whole copy of it.") from error
     except RecursionError as error:
-        raise RefHCMError(f"{where} is nested too deeply to be a dataset.") from error
+        raise RefHCMError(f"{where} is nested too deeply: is it the right file?") from error
     except ValueError as error:
         raise RefHCMError(f"{where} is not JSON ({error}): get a whole copy of it.") from error
 

@@ -48,7 +48,7 @@ class Vocabulary:
     `label_codes` is how many codes the label-map tokenizer uses (the published one 32): codes `0 .. label_codes - 1`
     carry part maps. The published block decoding uses three further kinds of codes as marks: 40 begins a part map,
     41 ends it, 42 .. 89 are its 48 queries (RefHCM section on Query Parallel Generation); they may not overlap with
-    label codes unless the published ids are asked for, so `mark_start` says where the marks begin.
+    label codes, so `mark_start` says where the marks begin.
     """
 
     text: TextTokenizer
@@ -60,8 +60,10 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.num_bins < 2 or self.num_codes < 1 or self.text.size < 1:
             raise ValueError("A vocabulary needs text pieces, at least one code and at least two bins.")
-        if self.label_codes > self.num_codes:
+        if not 1 <= self.label_codes <= self.num_codes:
             raise ValueError(f"{self.label_codes} label codes do not fit into {self.num_codes} codes.")
+        if self.mark_start < self.label_codes:
+            raise ValueError(f"The marks begin at code {self.mark_start}, among the {self.label_codes} label codes.")
 
     # -- ranges ------------------------------------------------------------------------------------------------------
     @property

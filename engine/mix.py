@@ -12,13 +12,13 @@ one picture per item) and `one_task`: see `SampleDataset`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.dataset import LAYOUTS
+from ..data.json_file import read_json
 from ..data.rows import guess_kind
 from ..errors import RefHCMError
 from ..tasks import names
@@ -57,15 +57,8 @@ class Mix:
 def read_mix(path: str | Path) -> Mix:
     """The mix that a JSON file describes; RefHCMError says what is wrong with it."""
     path = Path(path)
-    if not path.is_file():
-        raise RefHCMError(f"There is no mix of datasets at {path}.")
-    if path.stat().st_size > _LIMIT:
-        raise RefHCMError(f"{path} is too large to describe a mix of datasets.")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RefHCMError(f"{path} is not JSON ({error}).") from error
-    content = _checked(content, {"streams": list, "joint": bool, "length": int}, ("streams",), str(path))
+    kinds = {"streams": list, "joint": bool, "length": int}
+    content = _checked(read_json(path, dict, _LIMIT), kinds, ("streams",), str(path))
     streams = [_stream(entry, f"{path}, stream {n}") for n, entry in enumerate(content["streams"], 1)]
     if not streams:
         raise RefHCMError(f"{path} lists no streams.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from ..data.json_file import read_json
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import PUBLISHED, VOCABULARY_FILE, load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import compare_shapes, load_folder, read_published
 from ..models.initial import resize_places
 from ..models.refhcm import RefHCM
+
+_LIMIT = 1 << 20
+"""Bytes; a description of a model or of a token space has a few lines."""
 
 
 def find_vocabulary(folder: str) -> Vocabulary:
@@ -25,7 +28,7 @@ def find_vocabulary(folder: str) -> Vocabulary:
     section = None
     for name, inner in ((VOCABULARY_FILE, False), ("config.json", True)):
         if section is None and (path / name).is_file():
-            content = _read_object(path / name)
+            content = read_json(path / name, dict, _LIMIT)
             section = content.get("vocabulary") if inner else content
     if section is None and (path / "dict.txt").is_file():
         section = dict(PUBLISHED)
@@ -34,20 +37,10 @@ def find_vocabulary(folder: str) -> Vocabulary:
     return load_vocabulary(section, path)
 
 
-def _read_object(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RefHCMError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise RefHCMError(f"{path} must hold a JSON object.")
-    return content
-
-
 def image_size_of(folder: str) -> int | None:
     """The picture size that the model in a folder was made for; None where there is no model folder."""
     path = Path(folder) / "config.json"
-    model = _read_object(path).get("model") if folder and path.is_file() else None
+    model = read_json(path, dict, _LIMIT).get("model") if folder and path.is_file() else None
     size = model.get("image_size") if isinstance(model, dict) else None
     return size if isinstance(size, int) else None
 

@@ -82,6 +82,8 @@ def check_text(text: str) -> str:
 def check_region(region: Any, size: tuple[int, int]) -> Box:
     """The region cut to the picture; RefHCMError when it is no box or nothing of it lies in the picture."""
     try:
+        if isinstance(region, str | bytes | bytearray):  # each of its letters might pass for a number
+            raise TypeError
         x1, y1, x2, y2 = (float(value) for value in region)
     except (TypeError, ValueError, OverflowError) as error:
         raise RefHCMError(f"A region is four numbers x1 y1 x2 y2 in pixels, not {str(region)[:80]!r}.") from error

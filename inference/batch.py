@@ -196,4 +196,5 @@ def _answer_line(request: Request, answer: Answer, files: Path, draw: bool) -> d
         files.mkdir(parents=True, exist_ok=True)
         answer.draw(request.picture).save(files / f"{stem}.png")
     values = answer.to_dict(parsing)
-    return {**request.fields, **{name: values[name] for name in ANSWER_FIELDS}, "parsing": parsing}
+    fields = {name: value for name, value in request.fields.items() if name != "error"}  # it would say that this failed
+    return {**fields, **{name: values[name] for name in ANSWER_FIELDS}, "parsing": parsing}

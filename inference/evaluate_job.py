@@ -20,7 +20,7 @@ from ..errors import RefHCMError
 from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
 from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
 from .evaluation import evaluate
-from .load import load
+from .load import choose_device, choose_dtype, find_folder, load
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .report import told
@@ -89,6 +89,8 @@ def check(job: Job) -> None:
             raise RefHCMError(f"{files[0]} is a run's checkpoint: name the folder of its tokenizer by --vocabulary.")
     elif job.best_by or job.vocabulary or job.label_map or job.raw:
         raise RefHCMError("--best-by, --vocabulary, --label-map and --raw belong to --checkpoint: name some with it.")
+    else:
+        find_folder(job.model)
     if job.out:
         writable_folder(job.out)
 
@@ -97,9 +99,10 @@ def run(job: Job, ranks: Ranks) -> int:
     """Score as asked, and print; the exit status is 1 where a checkpoint of several could not be scored."""
     if job.score:
         return _score_again(job)
+    device = ranks.device(job.device)
+    ranks.together(lambda: (choose_device(device), choose_dtype(job.dtype)))  # scenes take minutes
     data = Path(job.data) if job.data else ranks.first(lambda: held_out(job.scenes))
     scoring = _Scoring(job, ranks, data)
-    device = ranks.device(job.device)
     if not job.checkpoint:
         predictor = ranks.together(lambda: load(job.model, device, job.dtype))
         _write(job, scoring(predictor), ranks)

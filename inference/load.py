@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ..data.annotation import CODE_GRID, PART_NAMES
-from ..data.vocabulary import Vocabulary
+from ..data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import DTYPES, fill, load_folder, norm_entries
+from ..models.config import ModelConfig
 from ..models.export import read_run
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import CONFIG_NAME, load_label_map
@@ -32,7 +33,8 @@ def load(
     """Load a model for prediction.
 
     Args:
-        name_or_path: "compact" (bundled) or a folder that holds config.json and model.safetensors.
+        name_or_path: "compact" (the bundled model, whatever the current directory holds; "./compact" is a folder
+            there) or a folder that holds config.json and model.safetensors.
         device: "cpu", "cuda", "cuda:1", ...; by default a CUDA device when there is one.
         dtype: "float32" (default), "float16" or "bfloat16" (or the torch dtype) to compute in.
 
@@ -89,10 +91,11 @@ def _predictor(
             f"{folder}: the vocabulary has {vocabulary.size} tokens, the model {model.config.vocab_size}; "
             "the files are of different models."
         )
+    _check_config(model.config, vocabulary, folder)
     label_map = None if label_maps is None else load_fitting_label_map(label_maps, vocabulary).to(where)
     # The published weights were never trained to answer part maps as a block; models of ours are.
-    block = config.get("block_parsing", section.get("text") != "gpt2") is True
-    options = {"block_parsing": block, "region_prompts": config.get("region_prompts") is True}
+    block = _switch(config, "block_parsing", section.get("text") != "gpt2", folder)
+    options = {"block_parsing": block, "region_prompts": _switch(config, "region_prompts", False, folder)}
     return RefHCMPredictor(model, vocabulary, label_map, threshold=_threshold(config, folder), **options)
 
 
@@ -116,7 +119,13 @@ def find_folder(name_or_path: str | Path) -> Path:
     """The model folder that a name or a path stands for."""
     if not isinstance(name_or_path, str | Path):
         raise RefHCMError(f"A model is a name or the path of a folder, not {name_or_path!r}.")
+    if not str(name_or_path):
+        raise RefHCMError(f"The model's name is empty: give a folder, or '{BUNDLED}' for the bundled model.")
     path = Path(name_or_path)
+    if name_or_path == BUNDLED:  # not a folder of that name which happens to lie in the current directory
+        if (CHECKPOINTS / BUNDLED).is_dir():
+            return CHECKPOINTS / BUNDLED
+        raise RefHCMError(f"The bundled model is missing ({CHECKPOINTS / BUNDLED}): get a whole copy of RefHCM.")
     try:
         if path.is_dir():
             return path
@@ -132,8 +141,6 @@ def find_folder(name_or_path: str | Path) -> Path:
     named = CHECKPOINTS / path
     if len(path.parts) == 1 and str(path) != ".." and named.is_dir():
         return named
-    if str(path) == BUNDLED:
-        raise RefHCMError(f"The bundled model is missing ({named}): get a whole copy of RefHCM.")
     raise RefHCMError(
         f"There is no model at {str(path)!r}: give a folder with config.json and model.safetensors, or "
         f"'{BUNDLED}' for the bundled model."
@@ -150,6 +157,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise RefHCMError(f"There is no device {str(device)!r}: use 'cpu', 'cuda' or 'cuda:0'.") from error
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise RefHCMError(f"Device {device} was asked for, but torch sees no such device here: use 'cpu'.")
+    if chosen.type == "cpu" and chosen.index:
+        raise RefHCMError(f"There is no device {str(device)!r}: the processor has no numbers, use 'cpu'.")
     try:
         torch.zeros(1, device=chosen).item()
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # a kind that this torch was not built for
@@ -163,6 +172,33 @@ def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if chosen is None or chosen not in DTYPES.values():
         raise RefHCMError(f"Unknown dtype {str(dtype)!r}: it is one of {', '.join(DTYPES)}.")
     return chosen
+
+
+def _check_config(model: ModelConfig, vocabulary: Vocabulary, folder: Path) -> None:
+    """Raise RefHCMError unless the network's numbers are those of the token space."""
+    wanted = {
+        "num_bins": vocabulary.num_bins, "num_codes": vocabulary.num_codes, "bos": BOS, "pad": PAD, "eos": EOS,
+        "unk": UNK,
+    }  # fmt: skip
+    for name, value in wanted.items():
+        if getattr(model, name) != value:
+            raise RefHCMError(
+                f"{folder}: the model config's {name} is {getattr(model, name)}, the vocabulary's {value}; "
+                "the files are of different models."
+            )
+    if model.block_columns not in (0, CODE_GRID[1]):
+        raise RefHCMError(
+            f"{folder}: the model config's block_columns must be 0 or {CODE_GRID[1]}, the columns of a part map's "
+            f"codes, not {model.block_columns}."
+        )
+
+
+def _switch(config: Mapping[str, Any], name: str, usual: bool, folder: Path) -> bool:
+    """A true-or-false entry of config.json; `usual` where it says nothing."""
+    value = config.get(name, usual)
+    if not isinstance(value, bool):
+        raise RefHCMError(f"{folder / 'config.json'}: {name} must be true or false, not {value!r}.")
+    return value
 
 
 def _threshold(config: Mapping[str, Any], folder: Path) -> float:

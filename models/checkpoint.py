@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..data.json_file import read_json
 from ..data.vocabulary_file import PUBLISHED
 from ..errors import RefHCMError
 from .config import ModelConfig
@@ -185,13 +186,8 @@ def norm_entries(model: nn.Module) -> set[str]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise RefHCMError(f"{path} is larger than a model's configuration can be.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RefHCMError(f"{path} is not valid JSON ({error}); fetch or save it again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+    config: dict[str, Any] = read_json(path, dict, _MAX_CONFIG_BYTES)
+    if not isinstance(config.get("model"), dict):
         raise RefHCMError(
             f"{path} has no section 'model' with the network's sizes; it is no model folder of RefHCM."
         )

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data.json_file import read_json
 from ..errors import RefHCMError
 from .label_map import LabelMapConfig, LabelMapTokenizer
 from .published import read_published_vqgan
@@ -87,9 +88,10 @@ def _sizes_of(state: Mapping[str, Tensor], grid: tuple[int, int] = (8, 6)) -> La
         widths = [state[f"encoder.down.{i}.block.0.conv2.weight"].shape[0] for i in range(levels)]
         codebook, embedding = state["quantize.embedding.weight"].shape
         latent = state["quant_conv.weight"].shape[1]
-    except (KeyError, ValueError) as error:
+        multipliers = tuple(width // channels for width in widths)
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise RefHCMError(
-            f"not a VQGAN checkpoint of part maps: {error} is missing or has another shape"
+            f"not a VQGAN checkpoint of part maps: an entry is missing or has another shape ({error})"
         ) from error
     stride = 2 ** (levels - 1)
     return LabelMapConfig(
@@ -97,7 +99,7 @@ def _sizes_of(state: Mapping[str, Tensor], grid: tuple[int, int] = (8, 6)) -> La
         height=grid[0] * stride,
         width=grid[1] * stride,
         channels=channels,
-        multipliers=tuple(width // channels for width in widths),
+        multipliers=multipliers,
         blocks=_count(state, "encoder.down.0.block.{}.norm1.weight"),
         attention_levels=tuple(i for i in range(levels) if f"encoder.down.{i}.attn.0.norm.weight" in state),
         latent=latent,
@@ -126,17 +128,7 @@ def _empty(config: LabelMapConfig) -> LabelMapTokenizer:
 
 
 def _read_config(path: Path) -> LabelMapConfig:
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise RefHCMError(
-            f"{path} is over {_MAX_CONFIG_BYTES} bytes; it is not the settings of a label-map tokenizer"
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RefHCMError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise RefHCMError(f"{path} must hold one JSON object with the sizes of a label-map tokenizer")
-    return LabelMapConfig.from_dict(values)
+    return LabelMapConfig.from_dict(read_json(path, dict, _MAX_CONFIG_BYTES))
 
 
 def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str) -> None:

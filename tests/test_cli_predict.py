@@ -85,13 +85,14 @@ def test_the_demo_draws_one_picture(run, picture, tmp_path):
         (["predict", "--requests", "absent", "--images", "x", "--answers", "y"], 2, "no requests file"),
         (["predict", "--requests", "x", "--images", "x", "--answers", "y", "--batch-size", "0"], 2, "at least 1"),
         (["predict", "absent.png", "--text", "x"], 1, "no picture at absent.png"),
-        (["predict", "a.png"], 1, "Neither words nor a region"),
+        (["predict", "a.png"], 2, "Neither words nor a region"),
+        (["demo", "a.png"], 2, "Neither words nor a region"),
         (["predict", "a.png", "--text", ""], 1, "words are empty"),
         (["predict", "a.png", "--text", "man " * 2500], 1, "10,000 characters"),
-        (["predict", "a.png", "--text", "man", "--region", "1", "2", "3", "4"], 1, "Both words and a region"),
+        (["predict", "a.png", "--text", "man", "--region", "1", "2", "3", "4"], 2, "Both words and a region"),
         (["predict", "a.png", "--region", "nan", "0", "5", "5"], 1, "finite"),
         (["predict", "notes.jpg", "--text", "man"], 1, "not a picture"),
-        (["predict", "a.png", "--text", "man", "--out", "notes.jpg"], 1, "notes.jpg"),
+        (["predict", "a.png", "--text", "man", "--out", "notes.jpg"], 1, "--out: notes.jpg is a file: name a folder"),
         (["demo", "--text", "man"], 2, "No picture"),
     ],
 )
@@ -101,6 +102,33 @@ def test_wrong_use_gives_one_line(run, picture, monkeypatch, arguments, code, se
     got, out, err = run(*arguments)
     assert got == code and sentence in err and out == ""
     assert err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["a.png"], 2, "Neither words nor a region"),
+        (["a.png", *WORDS, "--region", "1", "2", "3", "4"], 2, "Both words and a region"),
+        (["a.png", *WORDS, "--out", "file"], 1, "--out: file is a file"),
+        (["a.png", *WORDS, "--out", "file/below"], 1, "--out: file is a file"),
+        (["a.png", *WORDS, "--out", "/proc/nothing"], 1, "--out: Nothing can be written to /proc/nothing"),
+        (["--answers", "."], 2, "--answers . is a folder: name a file"),
+        (["--answers", "file/out.jsonl"], 1, "--answers: file is a file"),
+        (["--answers", "out.jsonl", "--out", "file"], 1, "--out: file is a file"),
+        (["--answers", "file.jsonl"], 1, "--out: file_files is a file"),
+    ],
+)
+def test_what_cannot_be_written_or_asked_is_said_before_a_model_is_loaded(
+    run, picture, monkeypatch, arguments, code, sentence
+):
+    monkeypatch.chdir(picture.parent)
+    monkeypatch.setattr(cli, "_load", lambda arguments: pytest.fail("loaded"))
+    for name in ("file", "file_files"):
+        (picture.parent / name).touch()
+    (picture.parent / "in.jsonl").write_text('{"image": "a.png", "text": "the man"}\n')
+    many = ["--requests", "in.jsonl", "--images", "."] if "--answers" in arguments else []
+    got, out, err = run("predict", *many, *arguments)
+    assert got == code and sentence in err and err.count("\n") == 1 and out == ""
 
 
 def test_help_and_version(run):

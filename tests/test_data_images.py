@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, features
 
 from refhcm.data import images
 from refhcm.data.images import normalise, open_image, open_indices, open_sized, squash, to_tensor
@@ -54,6 +54,37 @@ def test_fast_resampling_is_close():
     image = Image.fromarray(np.stack([np.tile(across, (480, 1))] * 3, axis=2))
     difference = np.asarray(squash(image, 320)).astype(int) - np.asarray(squash(image, 320, fast=True))
     assert np.abs(difference).max() <= 2
+
+
+# -- errors of PIL ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("where", ["open", "load"])
+def test_a_runtime_error_of_pil_is_one_sentence(monkeypatch, where):
+    """PIL's AVIF plugin raises it for damaged files, in both places."""
+
+    def fail(*_, **__):
+        raise RuntimeError("Failed to decode frame 0: Decoding of color planes failed")
+
+    content = encoded(Image.fromarray(COLOURS))
+    monkeypatch.setattr(*((Image, "open") if where == "open" else (ImageFile.ImageFile, "load")), fail)
+    for reader in (open_image, open_indices) if where == "open" else (open_image,):
+        with pytest.raises(RefHCMError, match="Failed to decode frame 0"):
+            reader(content)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_cut_avif_is_one_sentence(share):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(noise), "AVIF")
+    with pytest.raises(RefHCMError, match=r"damaged|cannot be read|not a picture"):
+        open_image(whole[: int(len(whole) * share)])
+
+
+def test_premultiplied_grey_is_read_and_an_empty_path_refused():
+    grey = Image.new("LA", (2, 2), (90, 255))
+    assert open_image(grey.convert("La")).tobytes() == open_image(grey).tobytes()
+    with pytest.raises(RefHCMError, match="path of the picture is empty"):
+        open_image("")
 
 
 # -- kinds of sources -----------------------------------------------------------------------------------

@@ -311,7 +311,8 @@ def test_batches_need_a_size(monkeypatch, data, tmp_path):
     ("content", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "holds list where an object is expected"),
+        ("[" * 60_000, "nested too deeply"),
         ('{"streams": []}', "no streams"),
         ('{"streams": [{"file": "a.tsv"}]}', "lacks 'tasks'"),
         ('{"streams": [{"file": "a.tsv", "tasks": ["draw"], "kind": "rec"}]}', "tasks must be some of"),

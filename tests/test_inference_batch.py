@@ -86,6 +86,12 @@ def test_good_lines_are_answered_in_batches(tmp_path, images):
     assert failed == 0 and model.calls == [2, 2, 1] and len(answers) == 5
 
 
+def test_an_error_that_a_request_brings_along_is_not_the_answers(tmp_path, images):
+    lines = [{"image": "a.png", "text": "man", "error": "old"}, {"image": "b.png", "text": "man", "error": "old"}]
+    failed, (good, bad), _ = run(tmp_path, images, lines)
+    assert failed == 1 and "error" not in good and "no picture at" in bad["error"]
+
+
 def test_part_maps_are_written_and_named(tmp_path, images):
     lines = [{"image": "a.png", "text": "man"}]
     _, answers, _ = run(tmp_path, images, lines, tasks=("parsing",), draw=True)

@@ -3,6 +3,8 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 import refhcm
 from refhcm import cli
 from refhcm.errors import RefHCMError
-from refhcm.inference.load import choose_device
+from refhcm.inference.load import CHECKPOINTS, _check_config, choose_device, find_folder, load_fitting_label_map
 
 WORDS = "the woman in the red coat"
 
@@ -77,6 +79,8 @@ def test_damaged_folders_are_refused_in_one_sentence(folder, name, damage):
         ({"vocabulary": None}, "no section 'vocabulary'"),
         ({"vocabulary": {"text": "klingon"}}, "vocabulary"),
         ({"present_threshold": 7}, "present_threshold"),
+        ({"block_parsing": "false"}, "block_parsing must be true or false, not 'false'"),
+        ({"region_prompts": 1}, "region_prompts must be true or false, not 1"),
         ({"format": 99}, "format"),
         ({"model": {"d_model": 10**9}}, "d_model"),
     ],
@@ -92,12 +96,42 @@ def test_files_of_different_models_are_refused(folder):
     edit_config(folder, vocabulary={**vocabulary, "num_bins": 65})
     with pytest.raises(RefHCMError, match="different models"):
         refhcm.load(folder, device="cpu")
-    edit_config(folder, vocabulary={**vocabulary, "label_codes": 17})
+
+
+def test_a_label_map_tokenizer_with_too_few_codes_is_refused(folder, tiny_vocabulary):
+    vocabulary = replace(tiny_vocabulary, num_codes=67, label_codes=17, mark_start=17)
     with pytest.raises(RefHCMError, match="different models"):
+        load_fitting_label_map(folder, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("bos", 1), ("pad", 2), ("eos", 1), ("unk", 2), ("num_bins", 63), ("num_codes", 65)]
+)
+def test_a_network_of_another_token_space_is_refused(folder, name, value):
+    model = edit_config(folder)["model"]
+    edit_config(folder, model={**model, name: value})
+    with pytest.raises(RefHCMError, match=f"the model config's {name} is {value}, the vocabulary's"):
         refhcm.load(folder, device="cpu")
 
 
-@pytest.mark.parametrize("change", [{"mark_start": 17}, {"label_codes": 67}, {"num_bins": 1}])
+def test_a_block_has_the_columns_of_a_part_map(tiny_model, tiny_vocabulary, tmp_path):
+    for columns in (0, 6):
+        _check_config(replace(tiny_model.config, block_columns=columns), tiny_vocabulary, tmp_path)
+    with pytest.raises(RefHCMError, match="block_columns must be 0 or 6"):
+        _check_config(replace(tiny_model.config, block_columns=5), tiny_vocabulary, tmp_path)
+
+
+def test_a_folder_of_its_name_does_not_hide_the_bundled_model(folder, monkeypatch):
+    folder.rename(folder.with_name("compact"))
+    monkeypatch.chdir(folder.parent)
+    assert find_folder("compact") == CHECKPOINTS / "compact"
+    assert find_folder(Path("compact")).resolve() == folder.with_name("compact")
+    assert find_folder("./compact").resolve() == folder.with_name("compact")
+
+
+@pytest.mark.parametrize(
+    "change", [{"mark_start": 17}, {"mark_start": 15}, {"label_codes": 0}, {"label_codes": 67}, {"num_bins": 1}]
+)
 def test_a_token_space_that_does_not_fit_together_is_refused(folder, change):
     vocabulary = edit_config(folder)["vocabulary"]
     edit_config(folder, vocabulary={**vocabulary, **change})
@@ -114,7 +148,7 @@ def test_a_label_map_tokenizer_of_another_grid_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["absent", "/absent/folder", "", "..", "x" * 5000, "a\0b", None, 7])
 def test_names_that_stand_for_no_model_are_refused(name):
-    with pytest.raises((RefHCMError, FileNotFoundError)):
+    with pytest.raises((RefHCMError, FileNotFoundError), match="name is empty" if name == "" else None):
         refhcm.load(name)
 
 
@@ -123,6 +157,8 @@ def test_unknown_devices_and_dtypes_are_refused(tiny_folder):
         refhcm.load(tiny_folder, device="toaster")
     with pytest.raises(RefHCMError, match="sees no such device"):
         refhcm.load(tiny_folder, device="cuda:99")
+    with pytest.raises(RefHCMError, match="no device 'cpu:3'"):
+        refhcm.load(tiny_folder, device="cpu:3")
     for device in ("meta", "mps", "xpu"):
         with pytest.raises(RefHCMError, match=f"cannot compute on device '{device}'"):
             choose_device(device)

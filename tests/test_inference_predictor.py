@@ -160,6 +160,8 @@ def test_odd_sizes_are_answered(tiny_predictor, size):
         ({"text": "man", "region": (0, 0, 5, 5)}, "Both words and a region"),
         ({"region": (0, 0, 5)}, "four numbers"),
         ({"region": "here"}, "four numbers"),
+        ({"region": "1234"}, "four numbers"),
+        ({"region": b"0099"}, "four numbers"),
         ({"region": (0, 0, float("nan"), 5)}, "four finite numbers"),
         ({"region": (5, 0, 5, 5)}, "no area"),
         ({"region": (900, 0, 950, 5)}, "outside the 90 x 60 picture"),

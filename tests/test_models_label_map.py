@@ -95,6 +95,21 @@ def test_a_published_state_dict_names_its_own_sizes(published):
     assert config.grid == tuple(said["latent_grid"])
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("encoder.conv_in.weight", ()),
+        ("encoder.conv_in.weight", (0, 20, 3, 3)),
+        ("encoder.down.0.block.0.conv2.weight", ()),
+        ("quantize.embedding.weight", (4,)),
+        ("quant_conv.weight", (4,)),
+    ],
+)
+def test_a_state_dict_of_senseless_shapes_is_refused(published, name, shape):
+    with pytest.raises(RefHCMError, match="not a VQGAN checkpoint of part maps"):
+        from_published({**published.state_dict(), name: torch.zeros(shape)})
+
+
 @pytest.fixture
 def small():
     torch.manual_seed(0)
@@ -126,6 +141,9 @@ def test_a_damaged_folder_is_refused_with_the_cause(small, tmp_path):
         load_label_map(tmp_path)
     (tmp_path / "label_map.json").write_text(json.dumps({**sizes, "colour": 1}))
     with pytest.raises(RefHCMError, match="unknown settings colour"):
+        load_label_map(tmp_path)
+    (tmp_path / "label_map.json").write_text("[" * 60_000)
+    with pytest.raises(RefHCMError, match="nested too deeply"):
         load_label_map(tmp_path)
     (tmp_path / "label_map.json").write_text(json.dumps(sizes))
     (tmp_path / "label_map.safetensors").write_bytes(b"\xff" * 100)
