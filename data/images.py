@@ -74,7 +74,9 @@ def open_sized(
     turn = _exif_turn(picture) if orient else None
     if turn is None:
         return rgb, size
-    return rgb.transpose(turn), size[::-1] if turn in _SIDEWAYS else size
+    turned = rgb.transpose(turn)
+    turned.info.clear()  # the tag would turn it again where it is opened a second time, to be drawn on
+    return turned, size[::-1] if turn in _SIDEWAYS else size
 
 
 def picture_size(source: str | os.PathLike | bytes) -> tuple[int, int]:

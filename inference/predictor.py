@@ -25,7 +25,7 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_paste import paste_logits
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
-from .answer import Answer
+from .answer import Answer, PictureFile
 from .asking import TASKS, check_batch_size, check_beam, check_pair, check_question, check_tasks
 from .parts import part_logits
 
@@ -46,13 +46,25 @@ class _Row:
     parsing: np.ndarray | None = None
 
 
+def _kept(source: ImageSource, picture: Image) -> Image | PictureFile:
+    """What an answer keeps to draw on: the file where there is one, and else the opened picture."""
+    if isinstance(source, str | os.PathLike):
+        try:
+            return PictureFile.of(source)
+        except OSError:  # gone since it was opened
+            pass
+    return picture
+
+
 class ImageView:
     """A picture whose trunk features are kept, to ask many things about it; made by `RefHCMPredictor.image`."""
 
-    def __init__(self, predictor: RefHCMPredictor, features: Tensor, picture: Image) -> None:
-        self.size = picture.size
+    def __init__(
+        self, predictor: RefHCMPredictor, features: Tensor, size: tuple[int, int], source: Image | PictureFile
+    ) -> None:  # fmt: skip
+        self.size = size
         """Width and height in pixels."""
-        self._picture = picture
+        self._source = source
         self._predictor = predictor
         self._features: Tensor | None = features
 
@@ -69,7 +81,7 @@ class ImageView:
             raise RefHCMError("This view of a picture is closed: open another with model.image(photo).")
         question = check_question(text, region, self.size)
         found = self._predictor.answer(self._features, [(0, question)], check_tasks(tasks), check_beam(beam))[0]
-        return replace(found, image=self._picture)
+        return replace(found, source=self._source)
 
     def __enter__(self) -> ImageView:
         return self
@@ -144,13 +156,13 @@ class RefHCMPredictor:
     def image(self, image: ImageSource) -> ImageView:
         """A picture to ask many things about: `with model.image(photo) as view: view("the man in red")`."""
         picture = open_image(image)
-        return ImageView(self, self._features([self._pixels(picture)]), picture)
+        return ImageView(self, self._features([self._pixels(picture)]), picture.size, _kept(image, picture))
 
     def _answer_batch(
         self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int
     ) -> list[Answer]:
         pixels: list[Tensor] = []
-        pictures: list[Image] = []
+        sources: list[Image | PictureFile] = []
         known: dict[object, tuple[int, tuple[int, int]]] = {}
         rows: list[tuple[int, Question]] = []
         for source, asked in map(check_pair, questions):
@@ -159,12 +171,12 @@ class RefHCMPredictor:
                 picture = open_image(source)
                 known[key] = len(pixels), picture.size
                 pixels.append(self._pixels(picture))
-                pictures.append(picture)
+                sources.append(_kept(source, picture))
             index, size = known[key]
             text, region = (asked, None) if asked is None or isinstance(asked, str) else (None, asked)
             rows.append((index, check_question(text, region, size)))
         found = self.answer(self._features(pixels), rows, tasks, beam)
-        return [replace(answer, image=pictures[index]) for answer, (index, _) in zip(found, rows, strict=True)]
+        return [replace(answer, source=sources[index]) for answer, (index, _) in zip(found, rows, strict=True)]
 
     # -- answering -------------------------------------------------------------------------------------------
     @torch.inference_mode()

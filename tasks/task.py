@@ -46,7 +46,10 @@ class Reading:
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None
     score: float = 0.0
-    """Confidence in [0, 1]: the geometric mean of the probabilities of the answer's tokens."""
+    """The geometric mean of the probabilities of the answer's tokens, in [0, 1]: a ranking score, comparable between
+    answers of one model, not a probability of being right. A bin's probability is that of this single bin, while
+    training may spread half of it over the neighbours (`bin_smoothing`): the bundled model's boxes score 0.05 to
+    0.24."""
     tokens: tuple[int, ...] = ()
     """The answer as it was decoded."""
     part_counts: np.ndarray | None = None

@@ -226,3 +226,14 @@ def test_label_maps_are_read_as_classes(tmp_path):
         assert np.array_equal(open_indices(tmp_path / name), classes)
     grey.convert("RGB").save(tmp_path / "rgb.png")
     one_sentence(lambda: open_indices(tmp_path / "rgb.png"), "no label map")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_opened_picture_is_not_turned_a_second_time(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(
+        tmp_path / "a.png", exif=exif
+    )
+    once = open_image(tmp_path / "a.png")
+    assert np.array_equal(open_image(once), once)

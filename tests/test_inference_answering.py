@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from refhcm.data.annotation import Annotation, Question
 from refhcm.data.images import to_tensor
 from refhcm.data.samples import build_sample, collate
 from refhcm.inference.answering import answer_batch
+from refhcm.inference.parts import part_logits
+from refhcm.tasks import Reading
 
 
 def _batch(predictor, names):
@@ -43,6 +46,20 @@ def test_a_batch_is_answered_as_its_questions_are(tiny_predictor, published_past
     for number, sample in enumerate(samples):
         _same(together[number], answer_batch(tiny_predictor.model, task, collate([sample]), **options)[0])
         assert together[number].parts.shape == sample["annotation"].size[::-1]
+
+
+def test_a_part_map_follows_what_the_block_was_unsure_of(tiny_label_map):
+    random = torch.Generator().manual_seed(1)
+    spreads = torch.rand(2, 48, 16, generator=random)
+    spreads[:, :, 3] = 1.5  # the likeliest code is the same everywhere
+    spreads /= spreads.sum(-1, keepdim=True)
+    readings = [Reading(codes=(3,) * 48, code_spread=spread) for spread in spreads]
+    alone = tiny_label_map.decode_logits(torch.full((1, 48), 3))
+    unsure, likeliest = part_logits(tiny_label_map, readings), part_logits(tiny_label_map, readings, likeliest=True)
+    torch.testing.assert_close(likeliest, alone.expand_as(likeliest))
+    assert (unsure[0] - unsure[1]).abs().max() > 1e-3 and (unsure - likeliest).abs().max() > 1e-3
+    certain = [Reading(codes=(3,) * 48, code_spread=torch.eye(16)[[3] * 48])]
+    torch.testing.assert_close(part_logits(tiny_label_map, certain), alone)
 
 
 def test_rows_of_a_mixed_batch_are_answered_each_by_its_task(tiny_predictor):

@@ -1,6 +1,8 @@
 """Predictor: every answer is well formed, batches and views change nothing, wrong questions get one sentence."""
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from refhcm.data.annotation import PART_NAMES
 from refhcm.errors import RefHCMError
+from refhcm.inference import predictor
 from refhcm.inference.asking import TASKS
 
 WORDS = "the woman in the red coat"
@@ -48,7 +51,6 @@ def test_a_region_is_kept_as_the_box_and_described(tiny_predictor, photo):
 
 
 def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given(tiny_predictor, photo, monkeypatch):
-    from refhcm.inference import predictor as module
     from refhcm.models.decoding import generate
 
     def doubtful(model, memory, grammar, beam, settings):
@@ -57,7 +59,7 @@ def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given
             found[0][0].logprobs = [-90.0] * 4 + [-0.5] * (len(found[0][0].logprobs) - 4)
         return found
 
-    monkeypatch.setattr(module, "generate", doubtful)
+    monkeypatch.setattr(predictor, "generate", doubtful)
     answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("parsing",))
     assert answer.score == pytest.approx(np.exp(-0.5))
 
@@ -204,9 +206,72 @@ def test_wrong_pictures_are_refused_in_one_sentence(tiny_predictor, tmp_path):
 
 
 def test_without_a_label_map_parsing_is_refused_and_the_rest_works(tiny_model, tiny_vocabulary, photo):
-    from refhcm.inference.predictor import RefHCMPredictor
-
-    predictor = RefHCMPredictor(tiny_model, tiny_vocabulary)
+    bare = predictor.RefHCMPredictor(tiny_model, tiny_vocabulary)
     with pytest.raises(RefHCMError, match="no label-map tokenizer"):
-        predictor(photo, WORDS)
-    assert predictor(photo, WORDS, tasks=("box", "keypoints")).box is not None
+        bare(photo, WORDS)
+    assert bare(photo, WORDS, tasks=("box", "keypoints")).box is not None
+
+
+def test_what_follows_a_given_region_is_decoded_behind_its_own_bins(tiny_predictor, photo, monkeypatch):
+    begun = []
+    decode = type(tiny_predictor)._decode
+
+    def listening(self, name, *more):
+        readings = decode(self, name, *more)
+        begun.extend(list(reading.tokens[:4]) for reading in readings if name != "rhrc")
+        return readings
+
+    monkeypatch.setattr(type(tiny_predictor), "_decode", listening)
+    regions, (first, stop) = [(10, 5, 40, 55), (50, 20, 85, 45)], tiny_predictor.vocabulary.bin_span
+    for region in regions:
+        tiny_predictor(photo, region=region, tasks=("keypoints",))
+    scale = (stop - first - 1) / np.array([90, 60, 90, 60])
+    np.testing.assert_allclose(np.array(begun) - first, regions * scale, atol=0.5)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Weak references to every picture that the predictor opened."""
+    found = []
+    open_image = predictor.open_image
+
+    def watched(source):
+        picture = open_image(source)
+        found.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr(predictor, "open_image", watched)
+    return found
+
+
+def test_answers_about_files_do_not_hold_their_pictures(tiny_predictor, photo, tmp_path, monkeypatch, opened):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    photo.save(tmp_path / "a.png", exif=exif)
+    photo.save(tmp_path / "b.png")
+    monkeypatch.chdir(tmp_path)
+    options = {"tasks": ("box",)}
+    answers = tiny_predictor.many([("a.png", WORDS), (tmp_path / "b.png", WORDS)], **options)
+    answers.append(tiny_predictor("a.png", WORDS, **options))
+    gc.collect()
+    assert len(opened) == 3 and not any(picture() for picture in opened)
+    monkeypatch.chdir("/")
+    for answer, name in zip(answers, ("a.png", "b.png", "a.png"), strict=True):
+        assert answer.size == answer.image.size == ((60, 90) if name == "a.png" else (90, 60))
+        assert (np.asarray(answer.draw()) == np.asarray(answer.draw(tmp_path / name))).all()
+    (kept,) = tiny_predictor.many([(photo, WORDS)], **options)
+    assert kept.image is opened[-1]()
+
+
+def test_a_file_that_changed_or_went_is_not_drawn_on(tiny_predictor, photo, tmp_path):
+    path = tmp_path / "a.png"
+    photo.save(path)
+    answer = tiny_predictor(path, WORDS, tasks=("box",))
+    Image.new("RGB", photo.size).save(path)
+    with pytest.raises(RefHCMError, match=r"^\S+a\.png has changed since it was asked about: ask again") as error:
+        answer.draw()
+    assert "\n" not in str(error.value)
+    assert answer.draw(photo).width >= photo.width
+    path.unlink()
+    with pytest.raises(RefHCMError, match=r"^There is no picture at \S+a\.png: check the path\.$"):
+        answer.draw()

@@ -85,6 +85,15 @@ def test_repeating_words_pays_in_plain_cider_only():
     assert cider(hypotheses, references)[0] > 4
 
 
+def test_a_perfect_caption_with_a_hyphen_scores_as_a_perfect_plain_one():
+    hyphen, plain = CaptionMeter(), CaptionMeter()
+    for meter, shirt in ((hyphen, "t-shirt"), (plain, "shirt")):
+        meter.add(f"A man in a {shirt}.", [f"a man in a {shirt}"])
+        meter.add("the tall woman on the left", ["the tall woman on the left"])
+    assert hyphen.result() == pytest.approx(plain.result())
+    assert hyphen.result()["cider_d"] == pytest.approx(10)
+
+
 def test_one_sample_scores_zero_and_others_depend_on_the_set():
     assert cider_d(["a man"], [["a man"]]) == cider(["a man"], [["a man"]]) == [0.0]
 

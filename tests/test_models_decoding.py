@@ -8,6 +8,7 @@ import torch
 from refhcm.data.vocabulary import EOS, PAD
 from refhcm.errors import RefHCMError
 from refhcm.models.decoding import Settings, generate
+from refhcm.models.decoding_math import soft_values
 from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 from refhcm.tests.golden_data import golden_batch, golden_batches, golden_json, golden_model, has_golden
 
@@ -118,6 +119,22 @@ def grammars():
 
 GRAMMARS = dict(grammars())
 BLOCK_MARK = golden_json("model/config")["code_0"] + 40
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_a_beam_ranks_by_the_mean_log_probability_of_all_tokens_those_of_a_block_too(name):
+    for hypotheses in generate(golden_model(), memory(OTHER), GRAMMARS[name], beam=3):
+        for found in hypotheses:
+            assert found.score == pytest.approx(sum(found.logprobs) / len(found.logprobs), abs=1e-4)
+
+
+def test_a_bin_is_read_as_the_mean_of_its_neighbours_among_the_bins_alone():
+    ids = torch.tensor([7, 8, 20, 21, 22, 23])  # two words, then four bins: one of them to each side is near
+    chances = torch.tensor([[0.1, 0.4, 0.3, 0.1, 0.04, 0.06]]).expand(3, -1)
+    first, last, word = soft_values(chances.log(), torch.tensor([2, 5, 1]), ids, (20, 24)).tolist()
+    assert first == pytest.approx((20 * 0.3 + 21 * 0.1) / 0.4)
+    assert last == pytest.approx((22 * 0.04 + 23 * 0.06) / 0.1)  # nothing stands behind it, and it counts once
+    assert word == 8
 
 
 @pytest.mark.parametrize("beam", [1, 3])
