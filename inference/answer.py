@@ -69,8 +69,8 @@ class Answer:
     score: float = 0.0
     """A ranking score, 0 to 1: comparable between answers of one model, not a probability of being right.
 
-    The geometric mean of the probabilities of the chosen tokens: with words, of the four bins of the box; with a region,
-    of what follows the given box, or of the caption where nothing does (1 where nothing was decoded). A bin's
+    The geometric mean of the probabilities of the chosen tokens: with words, of the four bins of the box; with a
+    region, of what follows the given box, or of the caption where nothing does (1 where nothing was decoded). A bin's
     probability is that of this single bin, while training spreads half of it over the neighbours (`bin_smoothing`): the
     bundled model's boxes score 0.05 to 0.24.
     """
@@ -116,8 +116,9 @@ class Answer:
         """The picture with this answer drawn on it, RGB.
 
         `image` is a picture of the same size in any form that the predictor takes, by default the one that was asked
-        about (see `image`). With `panel`, a small picture is enlarged and a huge one shrunk, and a strip below it holds question, caption and legend; without, the result
-        has the size of the picture and only box, skeleton and parts are drawn.
+        about (see `image`). With `panel`, a small picture is enlarged and a huge one shrunk, and a strip below it holds
+        question, caption and legend; without, the result has the size of the picture and only box, skeleton and parts
+        are drawn.
         """
         from .draw import draw_answer
 
