@@ -2,7 +2,7 @@
 
     row, id, image_id   which row of the dataset file (from 0), its id, its picture's id where the file has one
     task, size, text | region      what was asked about a picture of size (width, height)
-    tokens, score       the answer as decoded, and how sure the model is of it
+    tokens, score       the answer as decoded, and a ranking score of it
     box, box_score, keypoints (17 times x, y, score), codes, caption      what it says, in pixels of the picture
     parts               the part map: number of the class -> COCO's compressed run lengths (background left out)
     part_pixels, published_pixels, ceiling_pixels    [true class, answered class, pixels]: of the answer; of the answer
