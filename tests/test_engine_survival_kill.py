@@ -93,6 +93,8 @@ def test_two_processes_are_killed_told_to_stop_and_given_bad_numbers(start, tmp_
     named = [line for line in (tmp_path / "whole.0.log").read_text().splitlines() if "skipped update" in line]
     assert len(named) == whole["extra_state"]["refhcm"]["nonfinite"]["total"]
     run = tmp_path / "run"
+    codes = start(run, *options, hooks=[MOMENTS[1], poison])
+    assert codes[0] == -9 and codes[1] != 0 and not list(run.glob("*.pt"))
     codes = start(run, *options, hooks=[None, poison | {"and": {"at": "update", "number": 3, "signal": KILL}}])
     assert codes[1] == -9 and codes[0] != 0
     assert updates(last(run)) == 2
