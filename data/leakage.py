@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import RefHCMError
 from .fields import is_path
-from .row_file import RowFile
+from .row_file import BadRow, RowFile
 from .rows import open_rows
 from .tsv import TsvFile
 
@@ -63,20 +63,14 @@ class Leaks:
         )
 
 
-def picture_ids(file: RowFile) -> Iterator[tuple[int, str, bool]]:
-    """For each row of a file its line (from 1), what tells its picture from others, and whether that is an id. Raises
-    BadRow for a row without these columns.
-    """
+def picture_id(file: RowFile, row: int) -> tuple[str, bool]:
+    """What tells the picture of a row from others, and whether that is an id. Raises BadRow where it cannot be read."""
     names = [name for name in ("id", "image_id") if name in file.columns]
-    for row in range(len(file)):
-        fields = file.head(row, names)
-        key = _stated_id(fields.get("image_id", ""))
-        if not key and "image_id" not in file.columns and (match := _CIHP_ROW.fullmatch(fields.get("id", ""))):
-            key = f"cihp:{match[1]}"  # rpar and rhrc are CIHP's people
-        named = bool(key)
-        if not key:
-            key, named = _by_picture(file, row)
-        yield file.line(row), key, named
+    fields = file.head(row, names)
+    key = _stated_id(fields.get("image_id", ""))
+    if not key and "image_id" not in file.columns and (match := _CIHP_ROW.fullmatch(fields.get("id", ""))):
+        key = f"cihp:{match[1]}"  # rpar and rhrc are CIHP's people
+    return (key, True) if key else _by_picture(file, row)
 
 
 def _stated_id(stated: str) -> str:
@@ -104,19 +98,27 @@ def open_file(path: str | Path) -> RowFile:
 
 
 def find_leaks(training: Iterable[RowFile], evaluation: Iterable[RowFile]) -> list[Leaks]:
-    """What each of the training files shares with any of the evaluation files."""
+    """What each of the training files shares with any of the evaluation files.
+
+    Training rows that cannot be read are passed over, since whoever trains on them counts them and sets them aside;
+    BadRow for one of an evaluation file.
+    """
     held: dict[str, str] = {}
     for file in evaluation:
-        for line, key, _ in picture_ids(file):
-            held.setdefault(key, f"line {line} of {file.path.name}")
+        for row in range(len(file)):
+            held.setdefault(picture_id(file, row)[0], f"line {file.line(row)} of {file.path.name}")
     found = []
     for file in training:
         leaks = Leaks(file.path)
-        for row, (line, key, named) in enumerate(picture_ids(file)):
+        for row in range(len(file)):
+            try:
+                key, named = picture_id(file, row)
+            except BadRow:
+                continue
             leaks.unnamed += not named
             if key in held:
                 leaks.rows.append(row)
-                leaks.pictures.setdefault(key, f"line {line} and {held[key]}")
+                leaks.pictures.setdefault(key, f"line {file.line(row)} and {held[key]}")
         found.append(leaks)
     return found
 

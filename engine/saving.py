@@ -157,7 +157,7 @@ def check_sums(path: Path) -> None:
 def _unreadable(path: Path) -> str:
     return (
         f"{path} cannot be resumed from: it is cut short or damaged, or holds more than data and is not executed. "
-        "Delete it to start anew, or name another with --resume."
+        "Name another with --resume, or leave that out; a broken checkpoint_last.pt may be deleted."
     )
 
 

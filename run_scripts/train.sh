@@ -10,12 +10,12 @@ if [ -z "${DATA:-}" ]; then
     IFS=, read -ra files <<<"$TRAIN"
     HELD_OUT=${HELD_OUT:-$VALID} && if [ "$VALID" = none ]; then VALID=${files[0]} && set -- "$@" --disable-validation; fi
     for file in "${files[@]}" "$VALID"; do
-        [ -f "$file" ] || { echo "There is no dataset file $file: set TRAIN and VALID (none: no validation)." >&2; exit 1; }
+        case $file in *.tar) [ -n "${ROWS:-}" ] ;; *) [ -f "$file" ] ;; esac ||
+            { echo "There is no dataset file $file: set TRAIN and VALID (none: no validation), for shards ROWS too." >&2; exit 1; }
     done
     DATA=$TRAIN,$VALID ROWS=${ROWS:-$(($(cat "${files[@]}" | wc -l) / ${#files[@]}))}
 fi
-if [ "${HELD_OUT:-none}" != none ]; then set -- --held-out "$HELD_OUT" "$@"; fi
-: "${ROWS:?set ROWS, the number of items of an epoch}"
+if [ "${HELD_OUT:-none}" != none ]; then set -- --held-out "$HELD_OUT" "$@"; fi && : "${ROWS:?set ROWS, the number of items of an epoch}"
 words=$root/checkpoints && if [ -d "${INIT:-}" ]; then words=$INIT; fi
 batches=$(((ROWS + BATCH - 1) / BATCH)) together=$((ACCUMULATE * ${GPUS:-1} * ${NODES:-1}))
 updates=$((EPOCHS * ((batches + together - 1) / together)))

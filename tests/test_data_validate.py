@@ -247,3 +247,13 @@ def test_the_command_finds_and_drops(sets, capsys, tmp_path):
         assert cli.main(["leaks", train, "--against", *evaluation, "--drop", out]) == 1
         assert said in capsys.readouterr().err
     assert cli.main(["leaks", train, clean, "--against", *evaluation, "--drop", clean]) == 2
+
+
+def test_a_training_row_that_cannot_be_read_is_left_to_training(tmp_path):
+    good = "{0}_0\t{0}\tthe man\t1,1,6,7\t{0}.png\n"
+    (tmp_path / "train.tsv").write_bytes((good.format(5) + "7\0\t7\0\tx\t1,1,6,7\ta.png\n" + good.format(6)).encode())
+    (tmp_path / "val.tsv").write_text(good.format(6))
+    (leaks,) = find_leaks([open_file(tmp_path / "train.tsv")], [open_file(tmp_path / "val.tsv")])
+    assert leaks.rows == [2]
+    with pytest.raises(RefHCMError, match="NUL"):
+        find_leaks([], [open_file(tmp_path / "train.tsv")])

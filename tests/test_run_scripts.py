@@ -220,6 +220,13 @@ def test_a_recipe_does_not_train_on_what_it_is_validated_on(start, given, wanted
     assert [b for a, b in zip(call.arguments, call.arguments[1:], strict=False) if a == "--held-out"] == wanted
 
 
+def test_shards_need_the_number_of_rows(start):
+    shards = {"TRAIN": "data/train-{000000..000003}.tar", "VALID": "none"}
+    start("rec/train_refcoco.sh", **shards, fails="for shards ROWS too")
+    (call,) = start("rec/train_refcoco.sh", **shards, ROWS="640")
+    assert "data/train-{000000..000003}.tar,data/train-{000000..000003}.tar" in call.arguments
+
+
 def test_an_unknown_precision_is_one_sentence(start):
     start("rec/train_refcoco.sh", **own("rec"), PRECISION="int8", fails="PRECISION is fp16, bf16, amp, autocast")
 
