@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -65,14 +66,22 @@ class Stop:
         name = signal.Signals(number).name
         if self.signal is None:
             self.signal = number
-            together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-            if not self.training and not together:
+            if not self.training and not _one_of_several():
                 _say(f"{name} before the first update: nothing is to be saved")
                 raise SystemExit(self.exit_code)
             _say(f"{name}: stopping after this update, with a checkpoint")
         elif self.interrupts >= _IMPATIENT:
             _say("stopping at once; what came after the last checkpoint is lost")
             raise KeyboardInterrupt
+
+
+def _one_of_several() -> bool:
+    """Whether other processes would wait for this one, also while it has not met them yet."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size() > 1
+    counts = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    meeting = ("--distributed-world-size", "--distributed-init-method", "--distributed-port")
+    return any(count not in ("", "1") for count in counts) or any(word.startswith(meeting) for word in sys.argv)
 
 
 def _say(sentence: str) -> None:

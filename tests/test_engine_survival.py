@@ -122,7 +122,7 @@ def test_patience_goes_on_counting(monkeypatch, data, tmp_path):  # noqa: F811
         assert updates(last) == done
 
 
-def test_signals_and_exit_codes():
+def test_signals_and_exit_codes(monkeypatch):
     own = Stop()
     for number, code in ((signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGINT, 130)):
         with own.listening():
@@ -134,6 +134,10 @@ def test_signals_and_exit_codes():
     with own.listening(), pytest.raises(SystemExit) as left:  # nothing to save yet
         os.kill(os.getpid(), signal.SIGTERM)
     assert left.value.code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with own.listening():  # the others would wait for this process
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert own.asked
     with own.listening():
         own.training = True
         os.kill(os.getpid(), signal.SIGINT)
