@@ -53,10 +53,13 @@ class Question:
     region: Box | None = None
     points: tuple[Points, ...] = ()
     """Alternatives, each of which marks the person; evaluation asks with the first, training may draw any."""
+    everybody: bool = False
+    """All people of the picture are meant; then there are no words, region or points."""
 
     def __post_init__(self) -> None:
-        if self.text is None and self.region is None and not self.points:
-            raise ValueError("A question needs words, a region or points.")
+        named = self.text is not None or self.region is not None or bool(self.points)
+        if named == self.everybody:
+            raise ValueError("A question needs words, a region or points, or means everybody.")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Annotation:
     """One or more descriptions of the person; the first is the training target."""
     mask: np.ndarray | None = None
     """The person's visible pixels, bool (H, W); read only where it is asked for."""
+    others: np.ndarray | None = None
+    """The visible pixels of everyone else in the picture, bool (H, W); known where its file lists everybody."""
     area: float | None = None
     """The person's segment area in square pixels of the original picture, by which OKS is measured."""
     people: tuple[Annotation, ...] | None = None

@@ -3,7 +3,7 @@
     0 <s>   1 <pad>   2 </s>   3 <unk>
     4 ..                          text pieces, in the order of the text tokenizer
     mask                          <mask>
-    code_start .. + num_codes     <code_0> ..   label-map codes, and the marks and queries of block decoding
+    code_start .. + num_codes     <code_0> ..   codes of part maps and masks, marks and queries of block decoding
     bin_start  .. + num_bins      <bin_0> ..    coordinates: round(fraction of the side * (num_bins - 1))
 
 No other file knows these numbers. The published model has 50,260 text entries, 8,192 codes and 1,000 bins
@@ -49,6 +49,9 @@ class Vocabulary:
     carry part maps. The published block decoding uses three further kinds of codes as marks: 40 begins a part map,
     41 ends it, 42 .. 89 are its 48 queries (RefHCM section on Query Parallel Generation); they may not overlap with
     label codes, so `mark_start` says where the marks begin.
+
+    Ours: masks of people are written with `mask_codes` codes from code `mask_start` on, and right behind them stand
+    the begin, end and query marks of their blocks. 0 mask codes: this model writes no masks.
     """
 
     text: TextTokenizer
@@ -56,6 +59,8 @@ class Vocabulary:
     num_bins: int = 1000
     label_codes: int = 32
     mark_start: int = 40
+    mask_codes: int = 0
+    mask_start: int = 128
 
     def __post_init__(self) -> None:
         if self.num_bins < 2 or self.num_codes < 1 or self.text.size < 1:
@@ -64,6 +69,10 @@ class Vocabulary:
             raise ValueError(f"{self.label_codes} label codes do not fit into {self.num_codes} codes.")
         if self.mark_start < self.label_codes:
             raise ValueError(f"The marks begin at code {self.mark_start}, among the {self.label_codes} label codes.")
+        if self.mask_codes and self.mask_start < self.mark_start + 2:
+            raise ValueError(f"The mask codes begin at code {self.mask_start}, among what part maps are written with.")
+        if self.mask_codes and self.mask_start + self.mask_codes > self.num_codes:
+            raise ValueError(f"{self.mask_codes} mask codes from {self.mask_start} on exceed {self.num_codes} codes.")
 
     # -- ranges ------------------------------------------------------------------------------------------------------
     @property
@@ -102,6 +111,12 @@ class Vocabulary:
         return self.code_start, self.code_start + self.label_codes
 
     @property
+    def mask_span(self) -> Span:
+        """Ids of the codes that masks are written with; empty where the model writes none."""
+        start = self.code_start + self.mask_start
+        return start, start + self.mask_codes
+
+    @property
     def bin_span(self) -> Span:
         """Ids of the coordinate bins."""
         return self.bin_start, self.size
@@ -120,6 +135,20 @@ class Vocabulary:
     def parts_queries(self, count: int) -> list[int]:
         """Query tokens of a part-map block (published: `<code_42>` .. `<code_89>`)."""
         return [self.code(self.mark_start + 2 + i) for i in range(count)]
+
+    @property
+    def mask_begin(self) -> int:
+        """The token that announces a mask."""
+        return self.code(self.mask_start + self.mask_codes)
+
+    @property
+    def mask_end(self) -> int:
+        """The token that closes a mask."""
+        return self.code(self.mask_start + self.mask_codes + 1)
+
+    def mask_queries(self, count: int) -> list[int]:
+        """Query tokens of a mask's block."""
+        return [self.code(self.mask_start + self.mask_codes + 2 + i) for i in range(count)]
 
     # -- single tokens -----------------------------------------------------------------------------------------------
     def code(self, index: int) -> int:

@@ -2,7 +2,7 @@
 
     {"text": "sentencepiece" | "gpt2", "num_codes": 256, "num_bins": 256, "label_codes": 128, "mark_start": 128}
 
-`sentencepiece` wants `text.model` beside the configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
+and, of a model that writes masks, `mask_codes` and `mask_start`. `sentencepiece` wants `text.model` beside the configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ VOCABULARY_FILE = "vocabulary.json"
 """File name of the section where it stands alone, in a folder without a model."""
 
 _NUMBERS = ("num_codes", "num_bins", "label_codes", "mark_start")
+_MASKS = ("mask_codes", "mask_start")
+"""Numbers of a model that writes masks; others do not have them."""
 
 PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes": 32, "mark_start": 40}
 """The section that describes the published checkpoints."""
@@ -30,10 +32,11 @@ PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes":
 def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabulary:
     """The vocabulary that `section` describes, its text files taken from `folder`; RefHCMError when it cannot be."""
     kind = section.get("text")
-    unknown = set(section) - {"text", *_NUMBERS}
-    numbers = {name: section.get(name) for name in _NUMBERS}
+    names = (*_NUMBERS, *(_MASKS if set(_MASKS) & set(section) else ()))
+    unknown = set(section) - {"text", *names}
+    numbers = {name: section.get(name) for name in names}
     if unknown or any(type(number) is not int or not 0 <= number <= 1 << 20 for number in numbers.values()):
-        raise RefHCMError(f"The vocabulary section of {folder} must give text and the numbers {', '.join(_NUMBERS)}.")
+        raise RefHCMError(f"The vocabulary section of {folder} must give text and the numbers {', '.join(names)}.")
     text: TextTokenizer
     if kind == "sentencepiece":
         text = SentencePieceText(Path(folder) / TEXT_MODEL)
@@ -44,6 +47,8 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
     try:
         vocabulary = Vocabulary(text, **numbers)  # type: ignore[arg-type]
         vocabulary.parts_queries(CODE_GRID[0] * CODE_GRID[1])
+        if vocabulary.mask_codes:
+            vocabulary.mask_queries(CODE_GRID[0] * CODE_GRID[1])
     except ValueError as error:
         raise RefHCMError(f"The vocabulary section of {folder} does not fit together: {error}") from error
     return vocabulary
@@ -52,4 +57,5 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, object]:
     """The section that `load_vocabulary` reads."""
     kind = "gpt2" if isinstance(vocabulary.text, PublishedBpe) else "sentencepiece"
-    return {"text": kind, **{name: getattr(vocabulary, name) for name in _NUMBERS}}
+    names = (*_NUMBERS, *(_MASKS if vocabulary.mask_codes else ()))
+    return {"text": kind, **{name: getattr(vocabulary, name) for name in names}}

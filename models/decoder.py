@@ -22,7 +22,7 @@ from .attention import (
 )
 from .config import ModelConfig
 from .encoder import Memory
-from .located import BOX_BEFORE, LocatedQueries
+from .located import BOX, LocatedQueries
 from .module_list import items
 from .positions import causal_mask, image_bucket_count
 
@@ -273,9 +273,8 @@ class Decoder(nn.Module):
         if cache.padding is not None:
             cross_bias = cross_bias.masked_fill(cache.padding[:, None, None, :], float("-inf"))
         located = None
-        if mutual and cache.located is not None and first >= BOX_BEFORE:
-            box = cache.tokens[:, first - BOX_BEFORE : first - 1]
-            located = self.located.at(box, cache.located.repeat_interleave(cache.beam, 0), count)
+        if mutual and cache.located is not None and first >= BOX.stop:
+            located = self.located.at(cache.tokens[:, BOX], cache.located.repeat_interleave(cache.beam, 0), count)
         cache.tokens[:, first:stop] = tokens
         x = self._embed(tokens, first, located)
         for index, layer in enumerate(self.layers):

@@ -9,8 +9,8 @@ block (see `grammar.Block`) is one decoder pass whose positions are each decoded
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp, inf
-from typing import TYPE_CHECKING, NamedTuple
+from math import inf
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ..data.vocabulary import BOS, EOS, PAD, UNK
 from ..errors import RefHCMError
 from .decoding_math import merge_spans, soft_values, span_ids, without_copies
 from .grammar import Block, Grammar, Spans, State
+from .hypothesis import Hypothesis, Node, finish, unroll
 
 if TYPE_CHECKING:
     from .decoder import Cache
@@ -40,44 +41,8 @@ class Settings:
     no_repeat_ngram: int = 0
     prefix: Tensor | None = None
     """int64 [B, P]: first tokens of each answer; `<pad>` leaves a place free."""
-
-
-@dataclass
-class Hypothesis:
-    """One decoded answer, without `<s>` and `</s>`."""
-
-    tokens: list[int]
-    values: list[float]
-    """The tokens read as numbers: for a bin the expectation around it (a fractional id), otherwise the id itself."""
-    logprobs: list[float]
-    """Log-probability of each token among those that were legal; one more for `</s>` where it was decoded."""
-    score: float
-    spread: Tensor | None = None
-    """Of the answer's block, where it has one: float32 [positions, tokens], the probability of every legal token."""
-
-    def confidence(self, start: int = 0, stop: int | None = None) -> float:
-        """Geometric mean of the probabilities of tokens start .. stop, in [0, 1]."""
-        logprobs = self.logprobs[start:stop]
-        return exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
-
-
-class _Node(NamedTuple):
-    """A token and what came before it: hypotheses of one beam share their beginnings."""
-
-    before: _Node | None
-    token: int
-    value: float
-    logprob: float
-    spread: Tensor | None = None
-    """Of the block that begins with this token, see `Hypothesis.spread`."""
-
-
-def _unroll(node: _Node | None) -> list[_Node]:
-    nodes = []
-    while node is not None:
-        nodes.append(node)
-        node = node.before
-    return nodes[::-1]
+    end_from: float = 0.5
+    """Where an answer may end or go on with a coordinate, it ends if `</s>` is at least as likely as this."""
 
 
 @dataclass
@@ -90,12 +55,14 @@ class _Group:
     cache: Cache
     sentences: list[int]
     beam: int
-    nodes: list[_Node | None]
+    nodes: list[Node | None]
     states: list[State | None]
     """None: a dead row, kept only to fill the beam."""
     scores: Tensor  # [rows]
     inputs: Tensor  # [rows, n]: tokens that the decoder has not seen yet
     step: int = 0
+    going_on: list[float | None] = field(default_factory=list)
+    """Of each row's last step, see `Hypothesis.going_on`."""
     ended: list[int] = field(default_factory=list)
     """How many hypotheses of each entry have ended."""
 
@@ -184,6 +151,7 @@ class _Search:
         spans, mask = self._legal(group.states, features.device)
         ids = span_ids(spans, features.device)
         logprobs = self._logprobs(self.model.logits(features, spans), mask, ids, group)
+        group.going_on = self._decide_ends(logprobs, ids, group)
         total = (logprobs + group.scores[:, None]).view(len(group.sentences), -1)
         width = logprobs.shape[1]
         count = min(2 * group.beam if group.beam > 1 else 1, total.shape[1])
@@ -231,11 +199,32 @@ class _Search:
             self._block_repeats(logprobs, ids, group.nodes)
         return logprobs
 
-    def _block_repeats(self, logprobs: Tensor, ids: Tensor, nodes: list[_Node | None]) -> None:
+    def _decide_ends(self, logprobs: Tensor, ids: Tensor, group: _Group) -> list[float | None]:
+        """Where `</s>` competes with all coordinates together: leave, in place, only the side that is chosen.
+
+        Returns how likely each row is to go on; None where that is no such question.
+        """
+        asked = [state is not None and self.grammar.ends_by_chance(state) for state in group.states]
+        if self._is_given(group.step) or not any(asked):
+            return [None] * len(asked)
+        ending = logprobs[:, (ids == EOS).nonzero()[0, 0]].exp()
+        over = torch.tensor(asked, device=ids.device) & (ending >= self.settings.end_from)
+        stays = torch.tensor(asked, device=ids.device) & ~over
+        logprobs.masked_fill_((over[:, None] & (ids != EOS)) | (stays[:, None] & (ids == EOS)), -inf)
+        return [1 - chance if ask else None for chance, ask in zip(ending.tolist(), asked, strict=True)]
+
+    def _is_given(self, step: int) -> bool:
+        """Whether the settings say more about this step than the grammar does."""
+        settings = self.settings
+        forced = settings.prefix is not None and step < settings.prefix.shape[1]
+        last = settings.max_length is not None and step >= settings.max_length
+        return forced or last or step < settings.min_length
+
+    def _block_repeats(self, logprobs: Tensor, ids: Tensor, nodes: list[Node | None]) -> None:
         """Forbid, in place, every token that would repeat an n-gram of its own row."""
         n = self.settings.no_repeat_ngram
         for row, node in enumerate(nodes):
-            tokens = [BOS, *(x.token for x in _unroll(node))]
+            tokens = [BOS, *(x.token for x in unroll(node))]
             tail = tokens[len(tokens) - n + 1 :]
             repeats = [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == tail]
             if repeats:
@@ -254,7 +243,7 @@ class _Search:
             ends = [self._ends(group.states[r], t, s) for r, t, s in zip(row, token, score, strict=True)]
             for k in range(min(beam, len(token))):
                 if ends[k] and score[k] > -inf and group.ended[entry] < beam:
-                    node = _Node(group.nodes[row[k]], token[k], value[k], logprob[k])
+                    node = Node(group.nodes[row[k]], token[k], value[k], logprob[k], None, group.going_on[row[k]])
                     self._close(sentence, node, score[k], group.step + 1)
                     group.ended[entry] += 1
             alive = [k for k in range(len(token)) if not ends[k]][:beam]
@@ -287,7 +276,7 @@ class _Search:
         """Let row i of the group become row parents[i] followed by tokens[i]; rows at a block leave the group."""
         device = scores.device
         before = len(group.nodes)
-        nodes: list[_Node | None] = []
+        nodes: list[Node | None] = []
         states: list[State | None] = []
         for parent, token, value, logprob, score in zip(
             parents, tokens, values, logprobs, scores.tolist(), strict=True
@@ -297,9 +286,10 @@ class _Search:
                 nodes.append(group.nodes[parent])
                 states.append(None)
             else:
-                nodes.append(_Node(group.nodes[parent], token, value, logprob))
+                going_on = group.going_on[parent] if group.going_on else None
+                nodes.append(Node(group.nodes[parent], token, value, logprob, None, going_on))
                 states.append(self.grammar.advance(state, token))
-        group.nodes, group.states, group.scores = nodes, states, scores
+        group.nodes, group.states, group.scores, group.going_on = nodes, states, scores, []
         index = torch.tensor(parents, device=device)
         if parents != list(range(before)):
             group.cache.take(index)
@@ -377,18 +367,11 @@ class _Search:
         spread: list[Tensor | None] = list(logprobs.exp().cpu())
         for row, (tokens, values, scores) in enumerate(lists):
             for token, value, logprob in zip(tokens, values, scores, strict=True):
-                group.nodes[row] = _Node(group.nodes[row], token, value, logprob, spread[row])
+                group.nodes[row] = Node(group.nodes[row], token, value, logprob, spread[row])
                 spread[row] = None
         group.scores = group.scores + best.sum(-1)
 
-    def _close(self, sentence: int, node: _Node | None, score: float, length: int) -> None:
+    def _close(self, sentence: int, node: Node | None, score: float, length: int) -> None:
         """File a finished hypothesis."""
-        nodes = _unroll(node)
-        logprobs = [n.logprob for n in nodes]
-        if nodes and nodes[-1].token == EOS:
-            nodes = nodes[:-1]
         normalised = score / length**self.settings.length_penalty
-        spread = next((n.spread for n in nodes if n.spread is not None), None)
-        self.results[sentence].append(
-            Hypothesis([n.token for n in nodes], [n.value for n in nodes], logprobs, normalised, spread)
-        )
+        self.results[sentence].append(finish(node, normalised))

@@ -96,6 +96,39 @@ class BoxRule:
 
 
 @dataclass(frozen=True)
+class BoxesRule:
+    """Up to `most` boxes, from left to right: no left edge lies before that of the box before.
+
+    A state is the number of boxes so far, the left edge from which on the next may begin, and the bins of the current.
+    """
+
+    bins: Span
+    most: int
+
+    def start(self) -> tuple[int, int, tuple[int, ...]]:
+        return 0, self.bins[0], ()
+
+    def legal(self, state: tuple[int, int, tuple[int, ...]]) -> Spans:
+        count, first, said = state
+        if count == self.most or (not said and first >= self.bins[1] - 1):
+            return ()
+        return BoxRule(self.bins).legal(said) if said else ((first, self.bins[1] - 1),)
+
+    def advance(self, state: tuple[int, int, tuple[int, ...]], token: int) -> tuple[int, int, tuple[int, ...]]:
+        count, first, said = state
+        if len(said) == 3:
+            return count + 1, said[0], ()
+        return count, first, (*said, token)
+
+    def may_end(self, state: tuple[int, int, tuple[int, ...]]) -> bool:
+        return not state[2]
+
+    @property
+    def longest(self) -> int:
+        return 4 * self.most
+
+
+@dataclass(frozen=True)
 class KeypointsRule:
     """Any of the named keypoints, in order, each as its name's tokens and two bins; what is not visible is left out.
 
@@ -184,16 +217,19 @@ class Grammar:
     """A chain of rules. `</s>` is asked for only where the last rule leaves open whether the answer is over.
 
     `soft` is the range of tokens that are read as numbers (bins): the decoder hands out, beside the best token, the
-    expected value around it.
+    expected value around it. With `may_be_empty` an answer may end before it begins.
     """
 
-    def __init__(self, rules: Sequence[Rule[Any] | BlockRule], soft: Span | None = None) -> None:
+    def __init__(
+        self, rules: Sequence[Rule[Any] | BlockRule], soft: Span | None = None, may_be_empty: bool = False
+    ) -> None:
         if not rules:
             raise ValueError("A grammar needs at least one rule.")
         if any(isinstance(rule, BlockRule) and rule.block.end_seen for rule in rules[:-1]):
             raise ValueError("A block that sees its end mark must come last: the mark would be fed twice.")
         self.rules = tuple(rules)
         self.soft = soft
+        self.may_be_empty = may_be_empty
 
     @property
     def longest(self) -> int:
@@ -231,13 +267,29 @@ class Grammar:
         if rule.may_end(inner):
             following = self._enter(index + 1)
             spans += (single(EOS),) if self.done(following) else self.legal(following)
+        elif self._is_empty(state):
+            spans += (single(EOS),)
         return tuple(sorted(spans))
+
+    def ends_by_chance(self, state: State) -> bool:
+        """Whether the answer may end here or go on with a coordinate.
+
+        The probability of going on is then spread over many bins, so `</s>` competes with all of them together, and not
+        with the likeliest.
+        """
+        spans = self.legal(state)
+        return len(spans) > 1 and spans[0] == single(EOS) and self.soft is not None and spans[1][0] >= self.soft[0]
+
+    def _is_empty(self, state: State) -> bool:
+        return self.may_be_empty and state == self.start()
 
     def advance(self, state: State, token: int) -> State:
         """The state after a token; ValueError when the token is not legal."""
         if not _holds(self.legal(state), token):
             raise ValueError(f"Token {token} is not allowed here.")
         index, inner = state
+        if token == EOS and self._is_empty(state):
+            return self._enter(len(self.rules))
         rule = self.rules[index]
         if isinstance(rule, BlockRule):
             return index, True

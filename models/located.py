@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BOX_BEFORE = 5
-"""A block is announced by one mark, and the four bins of its box stand right before that mark."""
+BOX = slice(1, 5)
+"""Where the box of an answer's blocks stands in it: right behind `<s>`."""
 SAMPLES = 2
 """Points along each side of a spot whose values are averaged, as in RoIAlign."""
 
@@ -63,15 +63,13 @@ class LocatedQueries(nn.Module):
 
     def everywhere(self, tokens: Tensor, cells: Tensor, blocks: Tensor) -> Tensor:
         """Additions for whole answers `[B, L]` whose `blocks` are int64 `[B, K, 2]`, as in `Decoder.forward`."""
-        rows, which = ((blocks[..., 0] >= BOX_BEFORE) & (blocks[..., 1] < tokens.shape[1])).nonzero(as_tuple=True)
+        rows, which = ((blocks[..., 0] >= BOX.stop) & (blocks[..., 1] < tokens.shape[1])).nonzero(as_tuple=True)
         first = blocks[rows, which, 0]
         counts = blocks[rows, which, 1] - first + 1
-        before = torch.arange(-BOX_BEFORE, -1, device=tokens.device)
         added = cells.new_zeros(*tokens.shape, self.proj.out_features)
         for count in counts.unique().tolist():
             same = counts == count
             row, start = rows[same], first[same]
             place = start[:, None] + torch.arange(count, device=tokens.device)
-            box = tokens[row[:, None], start[:, None] + before]
-            added = added.index_put((row[:, None], place), self.at(box, cells[row], count).to(added))
+            added = added.index_put((row[:, None], place), self.at(tokens[row, BOX], cells[row], count).to(added))
         return added

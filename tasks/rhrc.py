@@ -1,8 +1,5 @@
 """RHrc, referring human-region captioning: a region in, a description of the person out."""
 
-from dataclasses import replace
-
-from ..data.annotation import Question
 from ..data.vocabulary import Vocabulary
 from .segments import CaptionSegment
 from .task import Task, register
@@ -14,6 +11,7 @@ class RHrc(Task):
 
     name = "rhrc"
     needs = ("captions",)
+    by_region = True
     prompt = " what does the region {} describe?"
 
     def __init__(
@@ -22,7 +20,3 @@ class RHrc(Task):
     ) -> None:  # fmt: skip
         segment = CaptionSegment(vocabulary, max_target_words, max_tokens)
         super().__init__(vocabulary, [segment], max_words, clamp)
-
-    def asked(self, question: Question) -> Question:
-        """The region, even where words are known too."""
-        return question if question.region is None else replace(question, text=None)

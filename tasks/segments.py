@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..data.annotation import CODE_GRID, KEYPOINT_NAMES, Annotation
+from ..data.annotation import CODE_GRID, KEYPOINT_NAMES, Annotation, Box
 from ..data.vocabulary import PAD, Vocabulary
 from ..metrics.boxes import BoxMeter
 from ..metrics.captions import CaptionMeter
@@ -20,7 +20,7 @@ from ..models.grammar import Block, BlockRule, BoxRule, KeypointsRule, RepeatRul
 from .task import Reading, Target, box_tokens
 
 if TYPE_CHECKING:
-    from ..models.decoding import Hypothesis
+    from ..models.hypothesis import Hypothesis
 
 N_CODES = CODE_GRID[0] * CODE_GRID[1]
 
@@ -62,6 +62,29 @@ def append(target: Target, tokens: list[int]) -> None:
     target.inputs.extend(tokens)
 
 
+def append_block(target: Target, block: Block, tokens: list[int]) -> None:
+    """The tokens of a block: each is wanted where its query is fed."""
+    append(target, [block.begin])
+    target.outputs.append(PAD)
+    first = len(target.inputs)
+    target.blocks.append((first, first + len(tokens) - 1))
+    target.inputs.extend([*block.queries, block.end])
+    target.outputs.extend(tokens)
+
+
+def read_box(
+    vocabulary: Vocabulary, hypothesis: Hypothesis, position: int, size: tuple[int, int]
+) -> tuple[Box, float]:
+    """The box that begins at token `position`, in a picture of `size` (width, height), and its confidence."""
+    chosen = slice(position, position + 4)
+    x1, y1, x2, y2 = vocabulary.dequantize(hypothesis.values[chosen])
+    if x2 <= x1 or y2 <= y1:  # expectations of a very small box may cross; its tokens, by the grammar, do not
+        x1, y1, x2, y2 = vocabulary.dequantize(hypothesis.tokens[chosen])
+    width, height = size
+    box = (float(x1 * width), float(y1 * height), float(x2 * width), float(y2 * height))
+    return box, hypothesis.confidence(position, position + 4)
+
+
 def segment_area(annotation: Annotation) -> float | None:
     """Square pixels that a person covers, for OKS: as stated, or else counted in the part map; None: not known."""
     if annotation.area is None and annotation.parts is not None:
@@ -93,13 +116,7 @@ class BoxSegment:
         return BoxRule(self.vocabulary.bin_span)
 
     def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
-        chosen, sides = slice(position, position + 4), self.vocabulary.dequantize
-        x1, y1, x2, y2 = sides(hypothesis.values[chosen])
-        if x2 <= x1 or y2 <= y1:  # expectations of a very small box may cross; its tokens, by the grammar, do not
-            x1, y1, x2, y2 = sides(hypothesis.tokens[chosen])
-        width, height = size
-        reading.box = (float(x1 * width), float(y1 * height), float(x2 * width), float(y2 * height))
-        reading.box_score = hypothesis.confidence(position, position + 4)
+        reading.box, reading.box_score = read_box(self.vocabulary, hypothesis, position, size)
         return position + 4
 
     @staticmethod
@@ -181,29 +198,24 @@ class PartsSegment:
         if len(codes) != N_CODES or max(codes) >= self.vocabulary.label_codes:
             raise ValueError(f"A part map is {N_CODES} codes below {self.vocabulary.label_codes}.")
         tokens = [self.vocabulary.code(code) for code in codes]
-        if not self.block:
+        if self.block:
+            append_block(target, self._block(), tokens)
+        else:
             append(target, tokens)
-            return
-        append(target, [self.vocabulary.parts_begin])
-        target.outputs.append(PAD)
-        first = len(target.inputs)
-        target.blocks.append((first, first + N_CODES - 1))
-        target.inputs.extend([*self.vocabulary.parts_queries(N_CODES), self.vocabulary.parts_end])
-        target.outputs.extend(tokens)
 
     def rule(self) -> RepeatRule | BlockRule:
-        spans = (self.vocabulary.label_span,)
-        if not self.block:
-            return RepeatRule(spans, N_CODES, N_CODES)
+        return BlockRule(self._block()) if self.block else RepeatRule((self.vocabulary.label_span,), N_CODES, N_CODES)
+
+    def _block(self) -> Block:
         v = self.vocabulary
         queries = tuple(v.parts_queries(N_CODES))
-        return BlockRule(Block(v.parts_begin, queries, v.parts_end, spans, self.end_seen))
+        return Block(v.parts_begin, queries, v.parts_end, (v.label_span,), self.end_seen)
 
     def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
         position += self.block  # the mark that announces the block
         tokens = hypothesis.tokens[position : position + N_CODES]
         reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
-        reading.code_spread = hypothesis.spread if self.block else None
+        reading.code_spread = hypothesis.spreads.get(position)
         return position + N_CODES
 
     @staticmethod

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..data.annotation import Annotation, Box, Question
+from ..data.annotation import Annotation, Box, Points, Question
 from ..data.samples import Target
 from ..data.vocabulary import BOS, EOS, Vocabulary
 from ..models.grammar import Grammar
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from ..models.decoding import Hypothesis
     from .segments import Scored, Segment
+
+
+MAX_POINTS = 8
+"""Points of a scribble that an instruction holds."""
 
 
 @dataclass
@@ -42,6 +46,12 @@ class Reading:
     """The part map as codes of the label-map tokenizer."""
     code_spread: torch.Tensor | None = None
     """Where they come from a block: float32 (48, codes), how likely each code is at each place."""
+    mask_codes: tuple[int, ...] | None = None
+    """The mask as codes of the mask tokenizer."""
+    mask_spread: torch.Tensor | None = None
+    """How likely each mask code is at each place, as `code_spread`."""
+    mask: np.ndarray | None = None
+    """The person's pixels, bool (H, W): filled in by whoever has the mask tokenizer."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None
@@ -55,7 +65,11 @@ class Reading:
     part_counts: np.ndarray | None = None
     """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     people: tuple[Reading, ...] | None = None
-    """Everyone that is meant, where a task answers about any number of people (none of today does)."""
+    """Everyone that is meant, from left to right, where a task answers about any number of people."""
+    presence: float | None = None
+    """How likely it is that anybody fits, in [0, 1], where the task may answer "nobody"."""
+    present: bool = True
+    """Whether anybody fits."""
 
 
 class Task:
@@ -66,8 +80,15 @@ class Task:
     """Fields of an Annotation that training and scoring need."""
     by_words: ClassVar[bool] = False
     """Whether a question without words makes no sense, because its region would be the whole answer."""
+    by_region: ClassVar[bool] = False
+    """Whether it is asked by a region (or points), even where words are known too."""
+    meant: ClassVar[str] = "one"
+    """About whom its questions are, as `ReferringDataset.usable` knows them: "one" person, any number of "people" whom
+    words describe, or "everybody" in the picture."""
     prompt: ClassVar[str]
-    """The instruction; `{}` stands for the words or the region."""
+    """The instruction; `{}` stands for the words, the region or the points."""
+    nobody: bool = False
+    """Whether words may fit nobody: the answer is then empty. For models that were trained for it."""
 
     def __init__(
         self, vocabulary: Vocabulary, segments: list[Segment], max_words: int = 80, clamp: bool = True
@@ -81,25 +102,42 @@ class Task:
         """Source tokens of a question (see `asked`), without `<s>` and `</s>`."""
         return encode_instruction(self.vocabulary, self.prompt, self.asked(question), self.max_words, self.clamp)
 
+    @property
+    def about(self) -> str:
+        """`meant`, and "one or nobody" where the answer may be that nobody fits."""
+        return "one or nobody" if self.nobody and self.meant == "one" else self.meant
+
     def asked(self, question: Question) -> Question:
-        """What the instruction says of a question: its words where there are some, or else its region."""
+        """What the instruction says of a question: its words where there are some, or else its region or points."""
+        if self.by_region and (question.region is not None or question.points):
+            return replace(question, text=None)
         return question if question.text is None else replace(question, region=None)
+
+    def answered(self, question: Question, annotation: Annotation) -> Annotation:
+        """The right answer to this question, where the question itself decides on a part of it."""
+        return annotation
 
     def target(self, annotation: Annotation) -> Target:
         """The training sequence of a right answer; ValueError when the annotation lacks what the task needs."""
         target = Target([BOS], [], [])
-        for segment in self.segments:
-            segment.extend(target, annotation)
+        if not (self.nobody and annotation.people == ()):
+            for segment in self.segments:
+                segment.extend(target, annotation)
         target.outputs.append(EOS)
         return target
 
     def grammar(self) -> Grammar:
         """What decoding may produce."""
-        return Grammar([segment.rule() for segment in self.segments], soft=self.vocabulary.bin_span)
+        rules = [segment.rule() for segment in self.segments]
+        return Grammar(rules, soft=self.vocabulary.bin_span, may_be_empty=self.nobody)
 
     def read(self, hypothesis: Hypothesis, size: tuple[int, int]) -> Reading:
         """Turn decoded tokens into places in a picture of `size` (width, height)."""
         reading = Reading(score=hypothesis.confidence(), tokens=tuple(hypothesis.tokens))
+        reading.presence = hypothesis.going_on.get(0)
+        if self.nobody and not hypothesis.tokens:
+            reading.present = False
+            return reading
         position = 0
         for segment in self.segments:
             position = segment.read(hypothesis, position, size, reading)
@@ -144,16 +182,26 @@ def encode_instruction(
     """Tokens of `prompt` with its `{}` replaced by the normalised words, or by the four bins of the region.
 
     With words, the sentence is encoded as one string; with a region it is split at the spaces and each word
-    is encoded with a leading space (both as the published datasets do, so that token ids agree).
+    is encoded with a leading space (both as the published datasets do, so that token ids agree). Points, of which the
+    first alternative counts, stand in a region's place, two bins each.
     """
     from ..data.text import normalise_reference
 
     if question.text is not None:
         return vocabulary.encode_text(prompt.format(normalise_reference(question.text, max_words)))
-    if question.region is None:
-        raise ValueError("The question is asked by points, which no instruction knows.")
-    region = box_tokens(vocabulary, question.region, question.size, clamp)
-    return [t for word in prompt.split() for t in (region if word == "{}" else vocabulary.encode_text(" " + word))]
+    place: list[int] = []
+    if question.region is not None:
+        place = box_tokens(vocabulary, question.region, question.size, clamp)
+    elif question.points:
+        place = point_tokens(vocabulary, question.points[0], question.size)
+    return [t for word in prompt.split() for t in (place if word == "{}" else vocabulary.encode_text(" " + word))]
+
+
+def point_tokens(vocabulary: Vocabulary, points: Points, size: tuple[int, int]) -> list[int]:
+    """Two bins for each point in a picture of `size` (width, height); of a long scribble `MAX_POINTS`, evenly chosen."""
+    if len(points) > MAX_POINTS:
+        points = tuple(points[round(i * (len(points) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS))
+    return vocabulary.quantize(np.asarray(points, np.float64) / size)
 
 
 def box_tokens(vocabulary: Vocabulary, box: Box, size: tuple[int, int], clamp: bool = True) -> list[int]:
@@ -186,9 +234,15 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def build(name: str, vocabulary: Vocabulary, **options: object) -> Task:
-    """The task called `name`; ValueError with the valid names when there is none."""
+def build(name: str, vocabulary: Vocabulary, nobody: bool = False, **options: object) -> Task:
+    """The task called `name`; ValueError with the valid names when there is none.
+
+    nobody: words may fit nobody (see `Task.nobody`); tasks that are asked by a region, or that answer about any number
+    of people anyway, have no use for it.
+    """
     if name not in _REGISTRY:
         raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(names())}.")
-    task: Callable[..., Task] = _REGISTRY[name]  # each takes options of its own
-    return task(vocabulary, **options)
+    make: Callable[..., Task] = _REGISTRY[name]  # each takes options of its own
+    task = make(vocabulary, **options)
+    task.nobody = nobody and task.meant == "one" and not task.by_region
+    return task

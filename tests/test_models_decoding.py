@@ -9,7 +9,7 @@ from refhcm.data.vocabulary import EOS, PAD
 from refhcm.errors import RefHCMError
 from refhcm.models.decoding import Settings, generate
 from refhcm.models.decoding_math import soft_values
-from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
+from refhcm.models.grammar import Block, BlockRule, BoxesRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 from refhcm.tests.golden_data import golden_batch, golden_batches, golden_json, golden_model, has_golden
 
 SOME, OTHER = (golden_batches() * 2)[:2]  # "a" and "b" in the folder that comes with the code
@@ -95,12 +95,12 @@ def test_a_block_says_how_likely_each_token_was():
     for name in ("block", "block then keypoints", "keypoints then block", "box"):
         for (best,) in generate(golden_model(), memory(OTHER), GRAMMARS[name]):
             if name == "box":
-                assert best.spread is None
+                assert best.spreads == {}
                 continue
             start = best.tokens.index(BLOCK_MARK) + 1
-            assert best.spread.shape == (48, 32)
-            torch.testing.assert_close(best.spread.sum(1), torch.ones(48), atol=1e-4, rtol=0)
-            assert (best.spread.argmax(1) + BLOCK_MARK - 40).tolist() == best.tokens[start : start + 48]
+            assert list(best.spreads) == [start] and best.spreads[start].shape == (48, 32)
+            torch.testing.assert_close(best.spreads[start].sum(1), torch.ones(48), atol=1e-4, rtol=0)
+            assert (best.spreads[start].argmax(1) + BLOCK_MARK - 40).tolist() == best.tokens[start : start + 48]
 
 
 def grammars():
@@ -114,6 +114,8 @@ def grammars():
     yield "block", Grammar([box, block], bins)
     yield "block then keypoints", Grammar([box, block, points], bins)
     yield "keypoints then block", Grammar([box, points, block], bins)
+    second = BlockRule(Block(code + 100, tuple(range(code + 102, code + 150)), code + 101, ((code + 150, code + 200),)))
+    yield "two blocks then keypoints", Grammar([box, second, block, points], bins)
     yield "text", Grammar([RepeatRule(((4, 5000),), 1, 12)])
 
 
@@ -148,6 +150,60 @@ def test_batched_equals_single(name, beam):
         torch.testing.assert_close(
             torch.tensor([h.score for h in hypotheses]), torch.tensor([h.score for h in alone]), atol=1e-4, rtol=0
         )
+
+
+def test_each_of_two_blocks_says_how_likely_its_tokens_were():
+    for (best,) in generate(golden_model(), memory(OTHER), GRAMMARS["two blocks then keypoints"]):
+        (one, first), (two, second) = best.spreads.items()
+        assert (one, two) == (5, 5 + 48 + 1) and first.shape == (48, 50) and second.shape == (48, 32)
+        assert (second.argmax(1) + BLOCK_MARK - 40).tolist() == best.tokens[two : two + 48]
+
+
+def first_step():
+    """The probability of `</s>` against all bins at the first step of each row, computed without a search."""
+    model, state, bins = golden_model(), memory(OTHER), GRAMMARS["box"].soft
+    with torch.inference_mode():
+        features = model.decoder(torch.zeros(len(state.states), 1, dtype=torch.int64), state)[:, 0]
+        logits = model.logits(features, ((EOS, EOS + 1), (bins[0], bins[1] - 1)))
+    return logits.softmax(-1)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_nobody_is_answered_where_that_is_likelier_than_all_places_together(beam):
+    bins, chances = GRAMMARS["box"].soft, first_step()
+    boxes = generate(golden_model(), memory(OTHER), GRAMMARS["box"], beam)
+    grammar = Grammar([BoxRule(bins)], bins, may_be_empty=True)
+    for threshold in (0.0, sum(chances) / len(chances), 1.0):
+        found = generate(golden_model(), memory(OTHER), grammar, beam, Settings(end_from=threshold))
+        for chance, some, box in zip(chances, found, boxes, strict=True):
+            assert some[0].going_on == {0: pytest.approx(1 - chance, abs=1e-5)}
+            assert some[0].tokens == ([] if chance >= threshold else box[0].tokens)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_several_boxes_come_from_left_to_right_until_ending_is_likelier(beam):
+    bins, state = GRAMMARS["box"].soft, memory(OTHER)
+    grammar = Grammar([BoxesRule(bins, 5)], bins)
+    least = 1.0
+    for threshold in (0.0, 0.5, 1.1):
+        for some in generate(golden_model(), state, grammar, beam, Settings(end_from=threshold)):
+            count, left = divmod(len(some[0].tokens), 4)
+            lefts = some[0].tokens[::4]
+            assert left == 0 and lefts == sorted(lefts) and set(some[0].going_on) == {4 * n for n in range(min(count + 1, 5))}
+            ends = [1 - chance for place, chance in sorted(some[0].going_on.items())]
+            assert all(chance < threshold for chance in ends[:count])
+            least = min(least, *ends)
+            assert count == 0 if threshold == 0 else count == 5 if threshold > 1 else True
+    assert 0 < least < 1
+
+
+def test_what_is_forced_is_no_question():
+    """A box that is given stands for somebody, however likely nobody would be."""
+    bins, state = GRAMMARS["box"].soft, memory(OTHER)
+    grammar = Grammar([BoxRule(bins)], bins, may_be_empty=True)
+    given = torch.tensor([bins[0] + b for b in (3, 4, 30, 40)]).expand(len(state.states), -1)
+    for (best,) in generate(golden_model(), state, grammar, settings=Settings(prefix=given, end_from=0.0)):
+        assert best.tokens == given[0].tolist() and best.going_on == {}
 
 
 @pytest.mark.parametrize("name", GRAMMARS)

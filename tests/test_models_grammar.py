@@ -4,13 +4,17 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refhcm import tasks
-from refhcm.data.annotation import Annotation
-from refhcm.data.vocabulary import EOS, PAD, Vocabulary
-from refhcm.models.decoding import Hypothesis
+from refhcm.data.annotation import Annotation, Question
+from refhcm.data.samples import Target
+from refhcm.data.vocabulary import BOS, EOS, PAD, Vocabulary
+from refhcm.models.hypothesis import Hypothesis
+from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
+from refhcm.models.label_map_paste import crop_part_map
 from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 
 
@@ -26,7 +30,23 @@ class Letters:
         return "".join(chr(i) for i in ids)
 
 
-VOCABULARY = Vocabulary(Letters(), num_codes=128, num_bins=50, label_codes=32, mark_start=40)
+VOCABULARY = Vocabulary(
+    Letters(), num_codes=192, num_bins=50, label_codes=32, mark_start=40, mask_codes=24, mask_start=100
+)
+
+MASKS = LabelMapTokenizer(
+    LabelMapConfig(
+        classes=3, height=64, width=48, channels=8, multipliers=(1, 2), blocks=1, attention_levels=(), latent=8,
+        embedding=4, codebook=24, groups=4, fold=4,
+    )
+)  # fmt: skip
+
+
+def build(name, **options):
+    """A task as training has it."""
+    if "mask" in tasks.known()[name].needs:
+        options["masks"] = MASKS
+    return tasks.build(name, VOCABULARY, **options)
 
 
 def walk(grammar, rng):
@@ -51,13 +71,25 @@ def walk(grammar, rng):
 
 @pytest.mark.parametrize("name", tasks.names())
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**9), width=st.integers(1, 5000), height=st.integers(1, 5000))
-def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height):
-    task = tasks.build(name, VOCABULARY)
+@given(
+    seed=st.integers(0, 10**9), width=st.integers(1, 5000), height=st.integers(1, 5000), nobody=st.booleans()
+)  # fmt: skip
+def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height, nobody):
+    task = build(name, nobody=nobody)
     tokens = walk(task.grammar(), random.Random(seed))
     hypothesis = Hypothesis(tokens, [float(t) for t in tokens], [-0.1] * len(tokens), -1.0)
     reading = task.read(hypothesis, (width, height))
     assert 0 <= reading.score <= 1
+    assert reading.present == bool(tokens)
+    if reading.people is not None:
+        boxes = [person.box for person in reading.people]
+        assert len(boxes) * 4 == len(tokens) and all(0 <= x1 < x2 <= width for x1, _, x2, _ in boxes)
+        assert all(0 <= y1 < y2 <= height for _, y1, _, y2 in boxes) and sorted(b[0] for b in boxes) == [b[0] for b in boxes]
+    if not tokens:
+        assert task.nobody or reading.people == ()
+        return
+    if "mask" in task.needs:
+        assert len(reading.mask_codes) == 48 and all(0 <= c < 24 for c in reading.mask_codes)
     if "box" in task.needs:
         x1, y1, x2, y2 = reading.box
         assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
@@ -77,8 +109,14 @@ def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height):
 def test_training_teaches_what_the_grammar_allows(name, hidden):
     points = np.column_stack([np.linspace(12, 38, 17), np.linspace(70, 12, 17), np.full(17, 2)])
     points[list(hidden)] = 0
-    truth = Annotation((50, 80), (10, 10, 40, 75), points, tuple(i % 32 for i in range(48)), captions=("a man",))
-    task = tasks.build(name, VOCABULARY)
+    mask, others = np.zeros((2, 80, 50), bool)
+    mask[20:60, 15:30] = others[40:70, 5:20] = True
+    codes = tuple(i % 32 for i in range(48))
+    truth = Annotation((50, 80), (10, 10, 40, 75), points, codes, captions=("a man",), mask=mask, others=others)
+    if tasks.known()[name].meant != "one":
+        boxes = [(10, 10, 40, 75), (2, 30, 9, 50), (10, 5, 20, 30)][: len(hidden) // 2]
+        truth = Annotation((50, 80), people=tuple(Annotation((50, 80), box) for box in boxes))
+    task = build(name)
     target, grammar = task.target(truth), task.grammar()
     state, blocks, position = grammar.start(), [], 0
     while not grammar.done(state):
@@ -104,6 +142,36 @@ def test_training_teaches_what_the_grammar_allows(name, hidden):
         assert ((reading.keypoints[:, 2] == 0) == (points[:, 2] == 0)).all()
     if "codes" in task.needs:
         assert reading.codes == truth.codes
+    if "mask" in task.needs:
+        labels = np.where(mask, 1, 2 * others if name == "roi" else 0)
+        crop = torch.from_numpy(crop_part_map(labels, truth.box, (64, 48)))[None]
+        assert reading.mask_codes == tuple(MASKS.encode(crop)[0].tolist())
+    if task.meant != "one":
+        found = np.array([person.box for person in reading.people]).reshape(-1, 4)
+        assert np.abs(found - np.array(sorted(p.box for p in truth.people)).reshape(-1, 4)).max(initial=0) < 1.1
+
+
+def test_words_that_fit_nobody_are_answered_by_nothing():
+    nobody = Annotation((50, 80), people=())
+    for name in ("rec", "rkpt", "res", "s1"):
+        task = build(name, nobody=True)
+        assert task.about == "one or nobody"
+        assert task.target(nobody) == Target([BOS], [EOS], [])
+        with pytest.raises(ValueError, match="needs a box"):
+            build(name).target(nobody)
+    assert build("grec").target(nobody) == build("people").target(nobody) == Target([BOS], [EOS], [])
+    for name in ("rhrc", "roi", "grec"):
+        assert not build(name, nobody=True).nobody
+
+
+def test_a_map_lies_over_the_region_that_was_asked_about():
+    person = Annotation((50, 80), (10, 10, 40, 75))
+    region = Question((50, 80), text="her", region=(5, 5, 45, 80))
+    task = build("roi")
+    assert task.answered(region, person).box == region.region
+    assert task.answered(Question((50, 80), points=(((20, 30),),)), person).box == person.box
+    assert build("res").answered(region, person).box == person.box
+
 
 
 def test_expectations_that_cross_do_not_turn_a_box_around():
@@ -123,7 +191,7 @@ def test_a_block_that_sees_its_end_comes_last():
 
 @pytest.mark.parametrize("name", tasks.names())
 def test_illegal_tokens_are_refused(name):
-    grammar = tasks.build(name, VOCABULARY).grammar()
+    grammar = build(name).grammar()
     with pytest.raises(ValueError, match="not allowed"):
         grammar.advance(grammar.start(), VOCABULARY.mask)
 

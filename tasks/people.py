@@ -1,0 +1,89 @@
+"""GREC and People: any number of people in one answer, as boxes from left to right.
+
+`grec` is asked by words that may mean one person, several or nobody; `people` by nothing: everybody in the picture is
+meant. What else is wanted of each (pose, mask, parts) is asked afterwards, by the box.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..data.annotation import Annotation
+from ..data.vocabulary import Vocabulary
+from ..metrics.grec import GrecMeter
+from ..models.grammar import BoxesRule
+from .segments import append, read_box
+from .task import Reading, Target, Task, box_tokens, register
+
+if TYPE_CHECKING:
+    from ..models.hypothesis import Hypothesis
+
+MOST = 20
+"""People in one answer; a longer one would leave the positions that a decoder of 100 tokens has been trained on."""
+
+
+class BoxesSegment:
+    """Four bins for each person, from left to right by the left edge (then by the other sides); none for nobody."""
+
+    name = "people"
+
+    def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
+        self.vocabulary = vocabulary
+        self.clamp = clamp
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        people = (annotation,) if annotation.people is None else annotation.people
+        boxes = [person.box for person in people if person.box is not None]
+        if len(boxes) != len(people):
+            raise ValueError("This task needs the box of everyone who is meant.")
+        rows = sorted(box_tokens(self.vocabulary, box, annotation.size, self.clamp) for box in boxes)
+        for tokens in rows[:MOST]:
+            append(target, tokens)
+
+    def rule(self) -> BoxesRule:
+        return BoxesRule(self.vocabulary.bin_span, MOST)
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        people = []
+        while position < len(hypothesis.tokens):
+            box, score = read_box(self.vocabulary, hypothesis, position, size)
+            going_on = hypothesis.going_on.get(position)
+            people.append(Reading(box=box, box_score=score, score=score, presence=going_on))
+            position += 4
+        reading.people = tuple(people)
+        reading.present = bool(people)
+        return position
+
+    @staticmethod
+    def meter() -> GrecMeter:
+        return GrecMeter()
+
+    @staticmethod
+    def score(meter: GrecMeter, reading: Reading, annotation: Annotation) -> None:
+        people = (annotation,) if annotation.people is None else annotation.people
+        found, meant = ([person.box for person in some if person.box] for some in (reading.people or (), people))
+        meter.add(found, meant)
+
+
+@register
+class Grec(Task):
+    """Generalised referring: words in, the boxes of all whom they mean out. Scored as gRefCOCO does (GREC)."""
+
+    name = "grec"
+    needs = ()
+    meant = "people"
+    by_words = True
+    prompt = ' which regions does the text " {} " describe?'
+
+    def __init__(self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True) -> None:
+        super().__init__(vocabulary, [BoxesSegment(vocabulary, clamp)], max_words, clamp)
+
+
+@register
+class People(Grec):
+    """Everybody: the boxes of all people in the picture. Scored by detection's AP too."""
+
+    name = "people"
+    meant = "everybody"
+    by_words = False
+    prompt = " which regions show people?"
