@@ -20,18 +20,22 @@ from ..data.annotation import Annotation
 def box_coverage(annotations: Sequence[Annotation], height: int, width: int) -> tuple[Tensor, Tensor]:
     """How much of each cell of a grid over the picture lies in each person's box.
 
-    Returns coverage float32 [rows, height * width] in [0, 1], row by row of the grid, and bool [rows], False where no
-    box is known (coverage 0).
+    Where several people are meant, a cell counts as it does for the one who covers most of it; where nobody is, no cell
+    counts. Returns coverage float32 [rows, height * width] in [0, 1], row by row of the grid, and bool [rows], False
+    where a box is not known (coverage 0).
     """
-    boxes = torch.zeros(len(annotations), 4)
-    known = torch.zeros(len(annotations), dtype=torch.bool)
-    for row, annotation in enumerate(annotations):
-        if annotation.box is not None:
-            size = torch.tensor([*annotation.size, *annotation.size], dtype=torch.float32)
-            boxes[row] = torch.tensor(annotation.box) / size
-            known[row] = True
-    rows, columns = _overlap(boxes[:, 1], boxes[:, 3], height), _overlap(boxes[:, 0], boxes[:, 2], width)
-    return (rows[:, :, None] * columns[:, None, :]).flatten(1), known
+    people = [(annotation,) if annotation.people is None else annotation.people for annotation in annotations]
+    known = torch.tensor([all(person.box is not None for person in some) for some in people], dtype=torch.bool)
+    meant = [(row, person) for row, some in enumerate(people) if known[row] for person in some]
+    coverage = torch.zeros(len(annotations), height * width)
+    if meant:
+        size = torch.tensor([person.size for _, person in meant], dtype=torch.float32).repeat(1, 2)
+        boxes = torch.tensor([person.box for _, person in meant], dtype=torch.float32) / size
+        rows, columns = _overlap(boxes[:, 1], boxes[:, 3], height), _overlap(boxes[:, 0], boxes[:, 2], width)
+        covered = (rows[:, :, None] * columns[:, None, :]).flatten(1)
+        places = torch.tensor([row for row, _ in meant])[:, None].expand_as(covered)
+        coverage.scatter_reduce_(0, places, covered, "amax")
+    return coverage, known
 
 
 def _overlap(low: Tensor, high: Tensor, count: int) -> Tensor:

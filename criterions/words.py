@@ -64,4 +64,5 @@ class WordLoss(nn.Module):
         weight = person_weights(annotations, seen, *grid).to(cells)
         person = F.layer_norm((weight[:, None] @ cells).squeeze(1), cells.shape[-1:])
         logits = self.scale.float() * F.linear(person, embeddings[slice(*self.vocabulary.text_span)].float())
-        return -(self.wanted(questions, annotations).to(cells) * logits.log_softmax(-1)).sum()
+        wanted = self.wanted(questions, annotations).to(cells) * weight.sum(1, keepdim=True)  # nobody there, no words
+        return -(wanted * logits.log_softmax(-1)).sum()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset
 from ..errors import RefHCMError
 from .images import normalise, squash
 from .mixing import MultiTaskDataset
+from .prompts import Prompting
 from .referring import ReferringDataset
 from .row_file import BadRow
 from .rows import LAYOUTS
@@ -42,12 +42,12 @@ class SampleDataset(Dataset):
 
     Each row serves those of the tasks that it knows enough for; rows that serve none are left out (`left_out` says how
     many and why, and a log line does). `chosen` restricts the rows further. `one_task` picks one task per row at random
-    instead of all. `augment` changes picture and labels together. With the chance `by_region` the words of a person
-    whose region is known as well are left out. What is random depends on seed, epoch and the (first) row of the item
-    only, so a run can be repeated and resumed, workers need no state, and other rows of the file change nothing;
-    `set_epoch` is fairseq's. A row that cannot be used raises BadRow, or with `set_aside` stands in the item as that
-    BadRow. `fast`: see `images.squash`; `mean` and `std`: see `images.to_tensor`. Without `targets` samples hold
-    questions only, for evaluation, where rows need not know everything that training would.
+    instead of all. `augment` changes picture and labels together, `prompting` what is asked with. What is random
+    depends on seed, epoch and the (first) row of the item only, so a run can be repeated and resumed, workers need no
+    state, and other rows of the file change nothing; `set_epoch` is fairseq's. A row that cannot be used raises BadRow,
+    or with `set_aside` stands in the item as that BadRow. `fast`: see `images.squash`; `mean` and `std`: see
+    `images.to_tensor`. Without `targets` samples hold questions only, for evaluation, where rows need not know
+    everything that training would.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SampleDataset(Dataset):
         std: float | Sequence[float] = 0.5,
         set_aside: bool = False,
         targets: bool = True,
-        by_region: float = 0.0,
+        prompting: Prompting | None = None,
         chosen: Sequence[int] | None = None,
     ) -> None:
         if not len(rows):
@@ -74,7 +74,7 @@ class SampleDataset(Dataset):
         self.one_task, self.fast, self.seed = one_task, fast, seed
         self.augment = augment if augment is not None and augment.active else None
         self.mean, self.std = mean, std
-        self.targets, self.by_region, self.set_aside = targets, by_region, set_aside
+        self.targets, self.prompting, self.set_aside = targets, prompting, set_aside
         self.left_out: dict[str, dict[str, int]] = {}
         self._serves = self._fitting()
         used = np.flatnonzero(self._serves.any(axis=1))
@@ -131,11 +131,15 @@ class SampleDataset(Dataset):
         tasks = [task for task, fits in zip(self.tasks, self._serves[row], strict=True) if fits]
         if self.one_task:
             tasks = [tasks[random.integers(len(tasks))]]
-        if self.by_region and question.region is not None and random.random() < self.by_region:
-            question = replace(question, text=None)
+        questions = [question] * len(tasks)
+        if self.prompting is not None:
+            questions = [self.prompting.vary(question, annotation, random, task.by_region) for task in tasks]
         try:
             name = self.rows.name(row)
-            return [build_sample(task, question, annotation, image, key, name, self.targets) for task in tasks]
+            return [
+                build_sample(task, asked, annotation, image, key, name, self.targets)
+                for task, asked in zip(tasks, questions, strict=True)
+            ]
         except BadRow:
             raise
         except ValueError as error:
@@ -148,7 +152,8 @@ class SampleDataset(Dataset):
             return serves
         path = self.rows.file.path
         for number, task in enumerate(self.tasks):
-            reasons = self.rows.shortfall([*(["text"] if task.by_words else []), *task.needs])
+            needs = [*(["text"] if task.by_words else []), *task.needs]
+            reasons = self.rows.shortfall(needs, about=task.about)
             for lacking in reasons.values():
                 serves[lacking, number] = False
             told = {reason: int(lacking.sum()) for reason, lacking in reasons.items()}

@@ -57,7 +57,7 @@ def build_sample(
     `question`, `annotation` as given. Without the target its sequences are those of an empty answer. ValueError when
     the annotation lacks what the task needs.
     """
-    target = task.target(annotation) if with_target else Target([BOS], [EOS], [])
+    target = task.target(task.answered(question, annotation)) if with_target else Target([BOS], [EOS], [])
     if len(target.inputs) != len(target.outputs):
         raise RuntimeError(
             f"Task {task.name} gave {len(target.inputs)} inputs for {len(target.outputs)} outputs."

@@ -2,7 +2,8 @@
 
     {"text": "sentencepiece" | "gpt2", "num_codes": 256, "num_bins": 256, "label_codes": 128, "mark_start": 128}
 
-and, of a model that writes masks, `mask_codes` and `mask_start`. `sentencepiece` wants `text.model` beside the configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
+and, of a model that writes masks, `mask_codes` and `mask_start`. `sentencepiece` wants `text.model` beside the
+configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
 """
 
 from __future__ import annotations

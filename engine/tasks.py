@@ -15,10 +15,13 @@ from omegaconf import II
 from ..data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.leakage import open_file, refuse_leaks
+from ..data.prompts import Prompting
 from ..data.transforms import Augmentation
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import describe_vocabulary
-from ..tasks import Task, build, names
+from ..errors import RefHCMError
+from ..models.label_map_files import MASK, load_label_map
+from ..tasks import Task, build, known, names
 from .dataset import CheckedBatches, FairseqSamples
 from .going_on import GoingOnOptions
 from .mix import Mix, Stream, read_mix, single
@@ -49,6 +52,14 @@ class TaskOptions(WatchOptions, GoingOnOptions):
     by_region: float = field(
         default=0.0, metadata={"help": "chance of asking by the box alone where words and box are known"}
     )
+    by_point: float = field(
+        default=0.0, metadata={"help": "share of the questions without words that are asked by a point or scribble"}
+    )
+    loose_regions: float = field(
+        default=0.0, metadata={"help": "boxes that are asked with are off by up to this share of their sides"}
+    )
+    nobody: bool = field(default=False, metadata={"help": "learn to answer words that fit nobody by nothing"})
+    masks: str = field(default="", metadata={"help": "folder of the mask tokenizer, for tasks that answer masks"})
     epoch_items: int = field(default=0, metadata={"help": "items of an epoch of a mix; 0: as the mix says"})
     held_out: str = field(
         default="", metadata={"help": "FILE,FILE: dataset files of which no picture may be trained on"}
@@ -66,6 +77,7 @@ class ReferringTask(WatchedTask):
         self.vocabulary: Vocabulary = find_vocabulary(cfg.vocabulary)
         self.network: Any = None
         self.faults = FaultTally({})
+        self.mask_tokenizer = load_label_map(cfg.masks, MASK) if cfg.masks else None
 
     @property
     def source_dictionary(self) -> None:
@@ -83,6 +95,9 @@ class ReferringTask(WatchedTask):
         self.network = model.config
         described = {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}
         described["region_prompts"] = self.cfg.by_region > 0
+        described["point_prompts"] = self.cfg.by_point > 0
+        described["loose_regions"] = self.cfg.loose_regions > 0
+        described["nobody"] = self.cfg.nobody
         if model.adapters:
             described["lora"] = model.adapters.to_dict()
         self.state.merge_state_dict({"refhcm": described})
@@ -136,9 +151,12 @@ class ReferringTask(WatchedTask):
             columns=stream.columns,
             root=self.cfg.image_root or None,
             parts=self.cfg.part_maps and training,
+            masks=any("mask" in known()[name].needs for name in stream.tasks),
             draft=self.cfg.draft,
         )
         one_task = stream.one_task and training
+        cfg = self.cfg
+        prompting = Prompting(cfg.by_region, cfg.by_point, cfg.loose_regions) if training else None
         asked = stream.tasks if one_task else dict.fromkeys(stream.tasks)  # a name said twice is drawn twice as often
         return SampleDataset(
             rows,
@@ -150,13 +168,20 @@ class ReferringTask(WatchedTask):
             seed=self.cfg.seed,
             mean=self.network.image_mean,
             std=self.network.image_std,
-            by_region=self.cfg.by_region if training else 0.0,
+            prompting=prompting,
             set_aside=True,
         )
 
     def _task(self, name: str) -> Task:
-        options = {"max_target_words": self.cfg.max_tgt_length} if name == "rhrc" else {}
-        return build(name, self.vocabulary, max_words=self.cfg.max_src_length, **options)
+        options: dict[str, Any] = {"max_target_words": self.cfg.max_tgt_length} if name == "rhrc" else {}
+        if "mask" in known()[name].needs:
+            if not self.vocabulary.mask_codes or self.mask_tokenizer is None:
+                raise RefHCMError(
+                    f"Task {name} answers masks: it needs --masks FOLDER (a mask tokenizer) and a model with mask "
+                    "codes (python -m refhcm.models.add_masks)."
+                )
+            options["masks"] = self.mask_tokenizer
+        return build(name, self.vocabulary, self.cfg.nobody, max_words=self.cfg.max_src_length, **options)
 
 
 for _name in (*names(), MULTITASK):

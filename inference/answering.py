@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from ..data.samples import Batch
 from ..errors import RefHCMError
 from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_paste import paste_labels, paste_logits
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
-from .parts import part_logits
-
-Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
-"""From class logits [classes, h, w] of a crop, its box and the picture's (height, width) to a part map."""
+from .shapes import choose_paste, fill_shapes
 
 
 class ModelError(RefHCMError):
@@ -32,6 +27,7 @@ def answer_batch(
     beam: int = 1,
     *,
     label_map: LabelMapTokenizer | None = None,
+    masks: LabelMapTokenizer | None = None,
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
 ) -> list[Reading]:
@@ -42,7 +38,7 @@ def answer_batch(
         task: The task that all of the rows ask.
         batch: What `data.samples.collate` gives, with or without targets.
         beam: How many answers are followed side by side; 1 is greedy.
-        label_map: Where it is given and the task answers part maps, `Reading.parts` is filled.
+        label_map, masks: Where they are given, `Reading.parts` and `Reading.mask` are filled.
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
 
@@ -67,31 +63,6 @@ def answer_batch(
     except RefHCMError as error:
         raise ModelError(str(error)) from error
     readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
-    if label_map is not None and "codes" in task.needs:
-        sizes = [question.size for question in questions]
-        fill_parts(label_map, readings, sizes, choose_paste(published_paste), likeliest=published_paste)
+    sizes = [question.size for question in questions]
+    fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
     return readings
-
-
-@torch.inference_mode()
-def fill_parts(
-    label_map: LabelMapTokenizer, readings: Sequence[Reading], sizes: Sequence[tuple[int, int]],
-    paste: Paste = paste_logits, likeliest: bool = False,
-) -> None:  # fmt: skip
-    """Turn the codes of answers into part maps of their pictures.
-
-    sizes: (width, height) of the pictures. paste: see `choose_paste`. likeliest: see `parts.part_logits`.
-    """
-    maps = part_logits(label_map, readings, likeliest)
-    for reading, logits, (width, height) in zip(readings, maps, sizes, strict=True):
-        assert reading.box is not None
-        reading.parts = paste(logits, reading.box, (height, width))
-
-
-def choose_paste(published: bool) -> Paste:
-    """How part maps come back into pictures: with smooth outlines, or with stepped ones as published."""
-    return _paste_published if published else paste_logits
-
-
-def _paste_published(logits: torch.Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    return paste_labels(logits.argmax(0).cpu().numpy(), box, size)

@@ -27,14 +27,14 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_data import classes_only
 from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
 from ..tasks import Reading
-from .answering import ModelError, Paste, answer_batch, choose_paste
+from .answering import ModelError, answer_batch
 from .choosing import check_model, check_tasks, choose
-from .parts import part_logits
 from .prediction_files import Done, Folder, Memory, Store
 from .predictions import Line, to_line
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .scoring import Evaluation, score
+from .shapes import Paste, choose_paste, part_logits
 from .survey import fingerprint, survey
 
 

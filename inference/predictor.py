@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -22,12 +21,11 @@ from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
 from ..errors import RefHCMError
 from ..models.decoding import Settings, generate
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_paste import paste_logits
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
 from .answer import Answer, PictureFile
 from .asking import TASKS, check_batch_size, check_beam, check_pair, check_question, check_tasks
-from .parts import part_logits
+from .shapes import fill_shapes
 
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
@@ -43,7 +41,6 @@ class _Row:
     question: Question
     place: Reading
     caption: Reading | None = None
-    parsing: np.ndarray | None = None
 
 
 def _kept(source: ImageSource, picture: Image) -> Image | PictureFile:
@@ -276,7 +273,7 @@ class RefHCMPredictor:
             answer,
             box=place.box if "box" in tasks else None,
             keypoints=place.keypoints if "keypoints" in tasks else None,
-            parsing=row.parsing,
+            parsing=place.parts,
             caption=caption.caption if caption and "caption" in tasks else None,
         )
 
@@ -316,10 +313,4 @@ class RefHCMPredictor:
 
     def _paste_parts(self, rows: list[_Row]) -> None:
         """Decode the codes of all rows at once and put each map into its picture."""
-        if not rows or self.label_map is None:
-            return
-        answers = [row.place for row in rows]
-        for row, logits in zip(rows, part_logits(self.label_map, answers), strict=True):
-            width, height = row.question.size
-            assert row.place.box is not None
-            row.parsing = paste_logits(logits, row.place.box, (height, width))
+        fill_shapes([row.place for row in rows], [row.question.size for row in rows], self.label_map)

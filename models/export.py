@@ -21,10 +21,12 @@ from ..errors import RefHCMError
 from .adapters import LoraSettings, merged
 from .checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from .config import ModelConfig
-from .label_map_files import CONFIG_NAME, WEIGHTS_NAME
+from .label_map_files import CONFIG_NAME, MASK, WEIGHTS_NAME, file_names
 from .published import averaged_weights, unpickle
 from .refhcm import RefHCM
 
+ABILITIES = ("region_prompts", "point_prompts", "loose_regions", "nobody")
+"""What a model was trained for beside its tasks, as true or false in `config.json`."""
 _KIND = "checkpoint of RefHCM's train.py"
 _CURE = "name one of your runs, or convert a published file with `refhcm convert-checkpoint`"
 
@@ -56,7 +58,7 @@ def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
             for name, value in ((averaged_weights(content) if averaged else None) or content["model"]).items()
         }
         updates = int(content["optimizer_history"][-1]["num_updates"])
-        region_prompts, lora = bool(described.get("region_prompts")), described.get("lora")
+        abilities, lora = {name: bool(described.get(name)) for name in ABILITIES}, described.get("lora")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RefHCMError(f"{checkpoint} was not written by RefHCM's train.py; {_CURE}.") from error
     config = ModelConfig.from_dict(sizes)
@@ -65,7 +67,7 @@ def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
     model = skeleton(config)
     compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(checkpoint))
     fill(model, state)
-    return Trained(model.eval(), {"vocabulary": section, "region_prompts": region_prompts}, updates)
+    return Trained(model.eval(), {"vocabulary": section, **abilities}, updates)
 
 
 def export(
@@ -75,16 +77,20 @@ def export(
     label_map: str | Path | None = None,
     dtype: torch.dtype = torch.float16,
     averaged: bool = True,
+    masks: str | Path | None = None,
 ) -> int:
     """Write the network of a fairseq checkpoint of ours as a model folder; gives the number of updates it had.
 
-    `vocabulary` is the folder that the run took its tokenizer from, `label_map` the folder of the label-map tokenizer:
-    their files are copied. `averaged` and errors: as `read_run`; FileNotFoundError when a file is missing.
+    `vocabulary` is the folder that the run took its tokenizer from, `label_map` and `masks` the folders of the
+    tokenizers of part maps and masks: their files are copied. `averaged` and errors: as `read_run`; FileNotFoundError
+    when a file is missing.
     """
     run = read_run(checkpoint, averaged)
-    files = [Path(vocabulary) / name for name in _tokenizer_files(run.sections["vocabulary"], Path(vocabulary))]
+    files = [Path(vocabulary) / name for name in tokenizer_files(run.sections["vocabulary"], Path(vocabulary))]
     if label_map is not None:
         files += [Path(label_map) / name for name in (CONFIG_NAME, WEIGHTS_NAME)]
+    if masks is not None:
+        files += [Path(masks) / name for name in file_names(MASK)]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is missing: the model folder needs a copy of it.")
@@ -92,7 +98,7 @@ def export(
     return run.updates
 
 
-def _tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
+def tokenizer_files(section: dict[str, Any], folder: Path) -> list[str]:
     """Names of the files that the tokenizer consists of; GPT-2's own two may also come from a package."""
     if section.get("text") == "sentencepiece":
         return [TEXT_MODEL]
@@ -106,13 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", help="model folder to write")
     parser.add_argument("--vocabulary", required=True, help="folder the run took its tokenizer from")
     parser.add_argument("--label-map", help="folder of the label-map tokenizer, to copy beside the model")
+    parser.add_argument("--masks", help="folder of the mask tokenizer, to copy beside the model")
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float16")
     parser.add_argument("--raw", action="store_true", help="take the last weights, not the averaged ones")
     options = parser.parse_args(arguments)
     try:
         updates = export(
             options.checkpoint, options.folder, options.vocabulary, options.label_map, DTYPES[options.dtype],
-            not options.raw,
+            not options.raw, options.masks,
         )  # fmt: skip
     except (RefHCMError, OSError) as error:
         sys.exit(f"export: {one_sentence(error)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..data.annotation import Annotation, Question
+from ..data.annotation import OTHERS, PERSON, Annotation, Question
 from ..data.vocabulary import Vocabulary
 from ..metrics.masks import MaskMeter
 from ..models.grammar import Block, BlockRule
@@ -31,7 +31,9 @@ class MaskSegment:
 
     name = "mask"
 
-    def __init__(self, vocabulary: Vocabulary, tokenizer: LabelMapTokenizer | None = None, others: bool = False) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, tokenizer: LabelMapTokenizer | None = None, others: bool = False
+    ) -> None:
         """others: whether the codes also say where other people are."""
         if not vocabulary.mask_codes:
             raise ValueError("This model's token space has no codes for masks.")
@@ -47,9 +49,9 @@ class MaskSegment:
             raise ValueError("This task needs the masks of everybody in the picture.")
         if self.tokenizer is None:
             raise ValueError("Training on masks needs a mask tokenizer.")
-        labels = annotation.mask.astype(np.uint8)
+        labels = np.where(annotation.mask, PERSON, 0).astype(np.uint8)
         if self.others and annotation.others is not None:
-            labels[annotation.others & ~annotation.mask] = 2
+            labels[annotation.others & ~annotation.mask] = OTHERS
         config = self.tokenizer.config
         crop = crop_part_map(labels, annotation.box, (config.height, config.width))
         codes = self.tokenizer.encode(torch.from_numpy(crop)[None])[0].tolist()

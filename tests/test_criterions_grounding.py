@@ -35,3 +35,12 @@ def test_the_right_cells_have_the_lowest_loss_and_unknown_boxes_none():
     assert loss(right, (2, 2), people).item() < 1e-6
     assert loss(-right, (2, 2), people).item() > 10
     assert loss(-right[1:], (2, 2), people[1:]).item() == 0
+
+
+def test_several_people_cover_what_each_of_them_covers_and_nobody_covers_nothing():
+    one, two = Annotation((40, 40), (0, 0, 20, 20)), Annotation((40, 40), (10, 10, 40, 40))
+    both, nobody = (Annotation((40, 40), people=people) for people in ((one, two), ()))
+    unknown = Annotation((40, 40), people=(one, Annotation((40, 40))))
+    coverage, known = box_coverage([one, two, both, nobody, unknown, Annotation((40, 40))], 4, 4)
+    assert known.tolist() == [True, True, True, True, False, False]
+    assert torch.equal(coverage[2], torch.maximum(coverage[0], coverage[1])) and not coverage[3:].any()

@@ -12,6 +12,7 @@ from refhcm import tasks
 from refhcm.data.annotation import PART_NAMES
 from refhcm.data.dataset import MultiTaskDataset, ReferringDataset, SampleDataset
 from refhcm.data.faults import FaultTally
+from refhcm.data.prompts import Prompting
 from refhcm.data.samples import collate
 from refhcm.data.transforms import Augmentation
 from refhcm.data.tsv import BadRow
@@ -329,7 +330,7 @@ def test_some_are_asked_for_by_their_region_alone(tmp_path):
     rows = ReferringDataset(write(tmp_path / "person.tsv", row), "person")
 
     def shares(by_region):
-        dataset = SampleDataset(rows, [task("rec")], 16, by_region=by_region)
+        dataset = SampleDataset(rows, [task("rec")], 16, prompting=Prompting(by_region))
         return np.mean([dataset[i][0]["question"].text is None for i in range(40)])
 
     assert shares(0) == 0 and shares(1) == 1 and 0.2 < shares(0.5) < 0.8

@@ -9,7 +9,7 @@ from refhcm.data.annotation import Annotation, Question
 from refhcm.data.images import to_tensor
 from refhcm.data.samples import build_sample, collate
 from refhcm.inference.answering import answer_batch
-from refhcm.inference.parts import part_logits
+from refhcm.inference.shapes import part_logits
 from refhcm.tasks import Reading
 
 

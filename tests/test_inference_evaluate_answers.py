@@ -9,8 +9,8 @@ from refhcm.data.annotation import PART_NAMES
 from refhcm.data.masks import encode_mask
 from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.inference import evaluation
-from refhcm.inference.answering import fill_parts
 from refhcm.inference.evaluation import evaluate
+from refhcm.inference.shapes import fill_shapes
 from refhcm.models.label_map_paste import crop_part_map
 from refhcm.tasks import Reading
 
@@ -47,7 +47,7 @@ def scored(tiny_predictor, people, monkeypatch):
                 codes = tuple(label_map.encode(torch.from_numpy(crop)[None])[0].tolist())
                 readings.append(Reading(one.box, 0.9, codes=codes, score=0.9, tokens=(5,)))
                 readings[-1].keypoints, readings[-1].caption = one.keypoints.astype(np.float32), one.captions[0]
-            fill_parts(label_map, readings, [one.size for one in truth])
+            fill_shapes(readings, [one.size for one in truth], label_map)
             change(readings, truth)
             return readings
 

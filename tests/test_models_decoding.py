@@ -189,7 +189,8 @@ def test_several_boxes_come_from_left_to_right_until_ending_is_likelier(beam):
         for some in generate(golden_model(), state, grammar, beam, Settings(end_from=threshold)):
             count, left = divmod(len(some[0].tokens), 4)
             lefts = some[0].tokens[::4]
-            assert left == 0 and lefts == sorted(lefts) and set(some[0].going_on) == {4 * n for n in range(min(count + 1, 5))}
+            assert left == 0 and lefts == sorted(lefts)
+            assert set(some[0].going_on) == {4 * n for n in range(min(count + 1, 5))}
             ends = [1 - chance for place, chance in sorted(some[0].going_on.items())]
             assert all(chance < threshold for chance in ends[:count])
             least = min(least, *ends)

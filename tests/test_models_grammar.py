@@ -12,10 +12,10 @@ from refhcm import tasks
 from refhcm.data.annotation import Annotation, Question
 from refhcm.data.samples import Target
 from refhcm.data.vocabulary import BOS, EOS, PAD, Vocabulary
+from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 from refhcm.models.hypothesis import Hypothesis
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_paste import crop_part_map
-from refhcm.models.grammar import Block, BlockRule, BoxRule, Grammar, KeypointsRule, RepeatRule
 
 
 class Letters:
@@ -84,7 +84,8 @@ def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height, 
     if reading.people is not None:
         boxes = [person.box for person in reading.people]
         assert len(boxes) * 4 == len(tokens) and all(0 <= x1 < x2 <= width for x1, _, x2, _ in boxes)
-        assert all(0 <= y1 < y2 <= height for _, y1, _, y2 in boxes) and sorted(b[0] for b in boxes) == [b[0] for b in boxes]
+        assert all(0 <= y1 < y2 <= height for _, y1, _, y2 in boxes)
+        assert sorted(box[0] for box in boxes) == [box[0] for box in boxes]
     if not tokens:
         assert task.nobody or reading.people == ()
         return
