@@ -198,7 +198,7 @@ def encode_instruction(
 
 
 def point_tokens(vocabulary: Vocabulary, points: Points, size: tuple[int, int]) -> list[int]:
-    """Two bins for each point in a picture of `size` (width, height); `MAX_POINTS` of a longer scribble, evenly chosen."""
+    """Two bins for each point in a picture of `size` (width, height); of a longer scribble for `MAX_POINTS` of it."""
     if len(points) > MAX_POINTS:
         points = tuple(points[round(i * (len(points) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS))
     return vocabulary.quantize(np.asarray(points, np.float64) / size)
