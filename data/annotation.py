@@ -39,13 +39,17 @@ PART_COLOURS = (
 )  # fmt: skip
 """The palette of CIHP, RGB."""
 
+MASK_NAMES = ("background", "person", "other people")
+"""The 3 classes of a mask; where the person's pixels and others' overlap, they are the person's."""
+
 CODE_GRID = (8, 6)
-"""Rows and columns of the code grid of a part map (row-major: 48 codes)."""
+"""Rows and columns of the code grid of a part map or a mask (row-major: 48 codes)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What identifies the person: words, a region (box in original pixels), or points on the person, never nothing."""
+    """What identifies the person: words, a region (box in original pixels), or points on the person, never nothing; or
+    that everybody is meant, and then nothing else."""
 
     size: tuple[int, int]
     """Width and height of the picture in pixels."""
@@ -53,10 +57,15 @@ class Question:
     region: Box | None = None
     points: tuple[Points, ...] = ()
     """Alternatives, each of which marks the person; evaluation asks with the first, training may draw any."""
+    everybody: bool = False
+    """All people of the picture are meant."""
 
     def __post_init__(self) -> None:
-        if self.text is None and self.region is None and not self.points:
-            raise ValueError("A question needs words, a region or points.")
+        particular = self.text is not None or self.region is not None or bool(self.points)
+        if self.everybody and particular:
+            raise ValueError("A question about everybody has no words, no region and no points.")
+        if not self.everybody and not particular:
+            raise ValueError("A question needs words, a region or points, or to be about everybody.")
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Annotation:
     """The person's visible pixels, bool (H, W); read only where it is asked for."""
     area: float | None = None
     """The person's segment area in square pixels of the original picture, by which OKS is measured."""
+    others: np.ndarray | None = None
+    """The visible pixels of everyone else in the picture, bool (H, W); read only where masks are."""
     people: tuple[Annotation, ...] | None = None
-    """Everyone that is meant, where that is not exactly one person: nobody, or several. The labels of a person above
-    are None then. None: exactly one is meant, this one."""
+    """Everyone that is meant, where that is not exactly one person by words or region: nobody, several, or everybody,
+    however many they are. The labels of a person above are None then. None: exactly one is meant, this one."""
