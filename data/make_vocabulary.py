@@ -16,7 +16,7 @@ from ..errors import RefHCMError
 from .annotation import CODE_GRID
 from .commands import in_range, one_sentence, writable_folder
 from .dataset import LAYOUTS
-from .person_file import BY_REGION
+from .person_file import BY_REGION, EVERYBODY
 from .text import normalise_reference, train_sentencepiece, training_captions
 from .tsv import TsvFile
 from .vocabulary import Vocabulary
@@ -33,12 +33,13 @@ def words_of(path: str | Path, kind: str) -> Iterator[str]:
     seen = set()
     for row in range(len(rows)):
         fields = rows[row]
-        texts = [normalise_reference(fields["text"])] if fields.get("text", BY_REGION) != BY_REGION else []
+        text = fields.get("text", BY_REGION)
+        texts = [normalise_reference(text)] if text not in (BY_REGION, EVERYBODY) else []
         texts += training_captions(fields["captions"]) if "captions" in fields else ()
-        for text in texts:
-            if text and text not in seen:
-                seen.add(text)
-                yield " " + text
+        for words in texts:
+            if words and words not in seen:
+                seen.add(words)
+                yield " " + words
 
 
 def make_vocabulary(

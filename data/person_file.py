@@ -5,7 +5,7 @@ A row has eleven fields between tabs, in the order of `COLUMNS`; what is not kno
     id         unique in the file; `{dataset}:{ref}:{sentence}` in converted sets
     image_id   by which leaks between splits are found: COCO's number, or the id in another source with its name before
                it, as `cihp:0000006`
-    text       the words; `None`: the box itself is the question
+    text       the words; `None`: the box itself is the question; `Everybody`: all people of the picture are
     box        x1,y1,x2,y2 in continuous pixels; empty: nobody is meant
     keypoints  51 numbers x,y,v in COCO order, v as in COCO (0 unlabelled, 1 hidden, 2 seen)
     codes      48 codes of the part map (see models/label_map_codes.py)
@@ -22,7 +22,8 @@ A file whose people are marked by points or scribbles, as RefHuman's prompts, ha
                no part of the question, and text is None
 
 Where words mean several people, `box`, `keypoints`, `parts`, `mask` and `area` hold one entry each, joined by `|`.
-Paths count from the folder of the file.
+So they do in a row about `Everybody`, of which a picture has one at most, with its people from left to right; it also
+tells the other rows of its picture (the same `image_id`) who else is there. Paths count from the folder of the file.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ POINTS = "points"
 """The twelfth column, of files that have it."""
 BY_REGION = "None"
 """Stands for the words where the box itself, or points, are the question."""
+EVERYBODY = "Everybody"
+"""Stands for the words where all people of the picture are asked for."""
 BETWEEN_POINTS = ";"
+OF_EACH = ("keypoints", "parts", "mask", "area")
+"""Fields beside the box with an entry for each person."""
 EDGE = 1.0
 """Pixels that a label may lie outside its picture before anybody minds: published numbers are rounded."""
 BETWEEN_PEOPLE = "|"
@@ -69,40 +74,39 @@ class Person:
 
 @dataclass(frozen=True)
 class PersonRow:
-    """A row before it is written. Without people it says that nobody fits the words."""
+    """A row before it is written. Without people it says that nobody fits the words, or, about everybody, that nobody
+    is there."""
 
     id: str
     image_id: str
     image: str
     people: tuple[Person, ...]
     text: str | None = None
-    """None: the question is the region of the one person."""
+    """None: the question is the region of the one person, or everybody."""
     captions: tuple[str, ...] = ()
     codes: tuple[int, ...] | None = None
     points: tuple[Points, ...] = ()
     """The question is any of these in place of the region; see `Question.points`."""
+    everybody: bool = False
+    """The people are all of the picture, and are written from left to right."""
 
     def line(self, points: bool = False) -> str:
         """The row as it stands in the file, with its line end; `points` gives it the twelfth column. RefHCMError for
         what a row cannot say.
         """
-        if self.points and (self.text is not None or not points):
-            raise RefHCMError(f"{self.id}: a question by points has no words, and its file has a column for them.")
-        if self.text is None and len(self.people) != 1:
-            raise RefHCMError(f"{self.id}: a question without words needs exactly one person, not {len(self.people)}.")
-        if self.codes is not None and len(self.people) != 1:
-            raise RefHCMError(f"{self.id}: part codes are those of one person, not of {len(self.people)}.")
+        self._check(points)
+        people = sorted(self.people, key=lambda person: person.box) if self.everybody else self.people
         fields = {
             "id": self.id,
             "image_id": self.image_id,
-            "text": _words(self.text),
-            "box": _joined(_box(person.box, self.id) for person in self.people),
-            "keypoints": _joined(_keypoints(person.keypoints) for person in self.people),
+            "text": EVERYBODY if self.everybody else _words(self.text),
+            "box": _joined(_box(person.box, self.id) for person in people),
+            "keypoints": _joined(_keypoints(person.keypoints) for person in people),
             "codes": "" if self.codes is None else ",".join(map(str, self.codes)),
-            "parts": _joined(person.parts or "" for person in self.people),
+            "parts": _joined(person.parts or "" for person in people),
             "captions": CAPTION_SEPARATOR.join(_caption(caption, self.id) for caption in self.captions),
-            "mask": _joined(person.mask or "" for person in self.people),
-            "area": _joined("" if person.area is None else numbers([person.area]) for person in self.people),
+            "mask": _joined(person.mask or "" for person in people),
+            "area": _joined("" if person.area is None else numbers([person.area]) for person in people),
             "image": self.image,
             POINTS: BETWEEN_POINTS.join(numbers(np.ravel(marks)) for marks in self.points),
         }
@@ -114,6 +118,17 @@ class PersonRow:
             if not value.isascii():
                 _check_letters(value, f"{self.id}: the field {name}")
         return "\t".join(fields[name] for name in (*COLUMNS, *([POINTS] if points else []))) + "\n"
+
+    def _check(self, points: bool) -> None:
+        """RefHCMError for fields that contradict each other; `points` as in `line`."""
+        if self.everybody and (self.text is not None or self.points or self.captions or self.codes is not None):
+            raise RefHCMError(f"{self.id}: a row about everybody has no words, points, captions or part codes.")
+        if self.points and (self.text is not None or not points):
+            raise RefHCMError(f"{self.id}: a question by points has no words, and its file has a column for them.")
+        if self.text is None and len(self.people) != 1 and not self.everybody:
+            raise RefHCMError(f"{self.id}: a question without words needs exactly one person, not {len(self.people)}.")
+        if self.codes is not None and len(self.people) != 1:
+            raise RefHCMError(f"{self.id}: part codes are those of one person, not of {len(self.people)}.")
 
 
 class PersonWriter:
@@ -168,7 +183,7 @@ def _words(text: str | None) -> str:
     if text is None:
         return BY_REGION
     cleaned = clean_field(text)
-    return cleaned.lower() if cleaned == BY_REGION else cleaned  # somebody's words, and not our mark
+    return cleaned.lower() if cleaned in (BY_REGION, EVERYBODY) else cleaned  # somebody's words, and not our mark
 
 
 def _box(box: Box, row: str) -> str:

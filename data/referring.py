@@ -16,8 +16,10 @@ from PIL import Image
 from ..errors import RefHCMError
 from .annotation import Annotation, Question
 from .images import open_sized
+from .known import About, Known
+from .others import Everybody
 from .row_file import BadRow
-from .rows import OWN, Known, Reading, open_rows, read_pair
+from .rows import OWN, Reading, open_rows, read_pair
 from .transforms import Pair
 
 
@@ -27,8 +29,9 @@ class ReferringDataset:
     `kind` names one of `LAYOUTS`; `columns` (field -> column) describes any other arrangement of the same
     fields. The picture column holds base64 of a picture file (either alphabet), or a path below `root`
     (default: the folder of the file, then its `annos/`); the part map column a path of a `.npy` (integers) or
-    `.png` (grey or palette), read only with `parts`, as masks are only with `masks`. Published subfolders `imgs/` and
-    `gts/` are looked into as well. The text `None` means that the box itself is the prompt. `scoring` prepares captions
+    `.png` (grey or palette), read only with `parts`, as masks (the person's, and where the picture has a row about
+    everybody those of all others) are only with `masks`. Published subfolders `imgs/` and `gts/` are looked into as
+    well. The text `None` means that the box itself is the prompt. `scoring` prepares captions
     as the published evaluation does (no punctuation). `draft` lets JPEGs come smaller (see `images.open_sized`);
     coordinates always refer to the full picture. Raises BadRow, naming file and line, for a row that cannot be used.
     """
@@ -85,6 +88,8 @@ class ReferringDataset:
                     pairs[row] = read_pair(said, size, reading)
                 except ValueError as error:
                     found.append(self.file.bad(row, str(error)))
+            if self._masks and reading.own:
+                pairs = self._with_others(pairs, said.get("image_id", ""), size, found)
         if bad is None and found:
             raise found[0]
         if bad is not None:
@@ -124,19 +129,25 @@ class ReferringDataset:
             group.append(int(row))
         return groups
 
-    def usable(self, needs: Sequence[str]) -> np.ndarray:
-        """int64 numbers of the rows that know these fields (names of columns; `text`: words, not a region alone) about
-        exactly one person. Rows that cannot be read are among them, to be met and counted by who uses them.
+    @cached_property
+    def known(self) -> Known:
+        """What each row knows, and about whom; found at the first use."""
+        return Known(self.file, self.kind)
+
+    def usable(self, needs: Sequence[str], about: About = "one") -> np.ndarray:
+        """int64 numbers of the rows that are `about` so many people (see `known.About`) and know these fields of each
+        of them: names of columns (`text`: words, not a region alone), or `others`. Rows that cannot be read are among
+        them, to be met and counted by who uses them.
         """
-        lacking = self.shortfall(needs).values()
+        lacking = self.shortfall(needs, about).values()
         left = np.ones(len(self), bool)
         for rows in lacking:
             left &= ~rows
         return np.flatnonzero(left)
 
-    def shortfall(self, needs: Sequence[str]) -> dict[str, np.ndarray]:
+    def shortfall(self, needs: Sequence[str], about: About = "one") -> dict[str, np.ndarray]:
         """Why the other rows are not usable: reason -> bool (rows), each row under its first reason."""
-        return self._known.lacking(tuple(needs))
+        return self.known.lacking(tuple(needs), about)
 
     def picture_source(self, row: int, value: str) -> Path | bytes:
         """The picture of a row whose picture field is `value`: its file, or the bytes of one. RefHCMError where there
@@ -149,10 +160,6 @@ class ReferringDataset:
         content = self.file.part_map(value)
         return self._find(value, "gts") if content is None else content
 
-    @cached_property
-    def _known(self) -> Known:
-        return Known(self.file, self.kind)
-
     # -- reading rows ----------------------------------------------------------------------------------------
     def _fields(self, rows: Sequence[int], bad: list[BadRow]) -> dict[int, dict[str, str]]:
         """The fields of rows that can be read; the picture is in those of the first of them only."""
@@ -164,6 +171,27 @@ class ReferringDataset:
             except BadRow as error:
                 bad.append(error)
         return fields
+
+    def _with_others(
+        self, pairs: dict[int, Pair], picture: str, size: tuple[int, int], bad: list[BadRow]
+    ) -> dict[int, Pair]:
+        """The pairs of a picture with `others`, where a row lists everybody; none, where that row cannot be used."""
+        place = self.known.places.get(picture)
+        if place is None or not pairs:
+            return pairs
+        try:
+            if place in pairs:
+                _, answer = pairs[place]
+            else:
+                fields = self.file.head(place, [name for name in self.file.columns if name != "image"])
+                _, answer = read_pair(fields, size, Reading(True, self.parts_source, masks=True))
+        except ValueError as error:
+            why = error.why if isinstance(error, BadRow) else error
+            line = self.file.line(place)
+            bad += [self.file.bad(row, f"line {line}, about everybody in its picture: {why}") for row in pairs]
+            return {}
+        everybody = Everybody(answer.people or (), size)
+        return {row: (question, everybody.complete(asked)) for row, (question, asked) in pairs.items()}
 
     def _find(self, relative: str, subfolder: str) -> Path:
         """The file that a row names, inside one of the roots and nowhere else."""

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import RefHCMError
 from .annotation import Annotation, Box, Question
 from .fields import load_part_map, read_box, read_codes, read_keypoints, read_numbers, read_points
 from .masks import decode_mask, mask_area
-from .person_file import BETWEEN_PEOPLE, BY_REGION, COLUMNS, POINTS
-from .row_file import BadRow, RowFile
+from .person_file import BETWEEN_PEOPLE, BY_REGION, COLUMNS, EVERYBODY, OF_EACH, POINTS
+from .row_file import RowFile
 from .shards import ShardFiles, is_shards
 from .text import scoring_captions, training_captions
 from .transforms import Pair
@@ -35,8 +33,6 @@ knows everything about a person, so that one file serves every task."""
 
 _EARLIER_COLUMNS = 9
 """How many our own files had before they knew masks and areas."""
-_OF_EACH = ("keypoints", "parts", "mask", "area")
-"""Fields beside the box with an entry for each person."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +53,28 @@ def read_pair(fields: Mapping[str, str], size: tuple[int, int], reading: Reading
     """The question and the answer of a row about a picture of `size` (width, height); ValueError for what is wrong."""
     people = _people(fields, size, reading)
     text = fields.get("text")
-    by_box = text is None or text == BY_REGION
+    everybody, by_box = reading.own and text == EVERYBODY, text is None or text == BY_REGION
     if by_box and len(people) != 1:
         raise RefHCMError(f"a question without words needs exactly one person, not {len(people)}.")
     if reading.own and not by_box and not text:
         raise RefHCMError("the text is empty.")
     points = read_points(fields[POINTS], size) if fields.get(POINTS) else ()
     if points and not by_box:
-        raise RefHCMError("a question by points has no words.")
+        raise RefHCMError("a question by points has no words, and is not about everybody.")
     region: Box | None = None
-    if len(people) == 1 and (by_box or reading.own) and not points:
+    if len(people) == 1 and (by_box or reading.own) and not points and not everybody:
         region = people[0].box
-    question = Question(size, None if by_box else text, region, points)
+    question = Question(size, None if by_box or everybody else text, region, points, everybody)
     split = scoring_captions if reading.scoring else training_captions
     captions = split(fields["captions"]) if _says(fields, "captions", reading) else ()
     codes = read_codes(fields["codes"]) if fields.get("codes") else None
-    if len(people) == 1:
+    if codes is not None and (len(people) != 1 or everybody):
+        raise RefHCMError(f"part codes are those of one person, not of {'everybody' if everybody else len(people)}.")
+    if len(people) == 1 and not everybody:
         box, keypoints, parts, mask, area = (
             getattr(people[0], name) for name in ("box", "keypoints", "parts", "mask", "area")
         )
         return question, Annotation(size, box, keypoints, codes, parts, captions, mask, area)
-    if codes is not None:
-        raise RefHCMError(f"part codes are those of one person, not of {len(people)}.")
     return question, Annotation(size, captions=captions, people=tuple(people))
 
 
@@ -89,7 +85,7 @@ def _says(fields: Mapping[str, str], name: str, reading: Reading) -> bool:
 
 def _people(fields: Mapping[str, str], size: tuple[int, int], reading: Reading) -> list[Annotation]:
     boxes = _split(fields["box"], reading) if _says(fields, "box", reading) else []
-    entries = {name: _entries(fields, name, len(boxes), reading) for name in _OF_EACH}
+    entries = {name: _entries(fields, name, len(boxes), reading) for name in OF_EACH}
     people = []
     for number, value in enumerate(boxes):
         said = {name: values[number] for name, values in entries.items() if values}
@@ -126,53 +122,6 @@ def _person(box: str, said: Mapping[str, str], size: tuple[int, int], reading: R
     elif known("mask"):
         area = float(mask_area(said["mask"], size)) or None
     return Annotation(size, place, keypoints, parts=parts, mask=mask, area=area)
-
-
-class Known:
-    """Which fields the rows of a file know, and how many people each is about, without a look at pictures.
-
-    `people` is int8 (rows), at most 127; `fields` maps a name to bool (rows). Rows that cannot be read count as knowing
-    everything about one person, so that whoever uses them meets, and counts, what is wrong.
-    """
-
-    def __init__(self, file: RowFile, kind: str) -> None:
-        names = [name for name in file.columns if name != "image"]
-        self.people = np.ones(len(file), np.int8)
-        self.fields = {name: np.ones(len(file), bool) for name in names}
-        if kind in ("rec", "rkpt", "rhrc"):  # every field of these is filled, and their rows are long to go through
-            return
-        own = kind == OWN
-        for row in range(len(file)):
-            try:
-                fields = file.head(row, names)
-            except BadRow:
-                if POINTS in self.fields:
-                    self.fields[POINTS][row] = False
-                continue
-            for name, value in fields.items():
-                if name == "text":
-                    self.fields[name][row] = value != BY_REGION
-                elif own and name == "box":
-                    self.people[row] = min(value.count(BETWEEN_PEOPLE) + 1, 127) if value else 0
-                elif own:
-                    self.fields[name][row] = bool(value.strip(BETWEEN_PEOPLE))
-
-    def lacking(self, needs: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Why rows cannot be used for a question about exactly one person that needs these fields: reason -> bool
-        (rows), True where that is the first reason.
-        """
-        left = np.ones(len(self.people), bool)
-        reasons = {}
-        tests = {"are about several people or nobody": self.people == 1}
-        if POINTS in self.fields:  # no task's instruction says what a point is
-            tests["ask by points"] = ~self.fields[POINTS]
-        for name in needs:
-            what = "ask without words" if name == "text" else f"do not know {name}"
-            tests[what] = self.fields.get(name, np.zeros(len(self.people), bool))
-        for reason, fits in tests.items():
-            reasons[reason] = left & ~fits
-            left = left & fits
-        return {reason: rows for reason, rows in reasons.items() if rows.any()}
 
 
 def open_rows(path: str | Path, kind: str | None = None, columns: Mapping[str, int] | None = None) -> RowFile:

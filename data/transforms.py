@@ -99,6 +99,7 @@ def _flip_answer(answer: Annotation, width: int) -> Annotation:
         parts=parts,
         captions=tuple(swap_sides(caption) for caption in answer.captions),
         mask=None if answer.mask is None else answer.mask[:, ::-1],
+        others=None if answer.others is None else answer.others[:, ::-1],
         people=None if answer.people is None else tuple(_flip_answer(person, width) for person in answer.people),
     )
 
@@ -156,6 +157,7 @@ def _crop_answer(answer: Annotation, scale: tuple[float, float], window: tuple[i
         parts=None if answer.parts is None else _crop_map(answer.parts, scale, window),
         mask=mask,
         area=float(mask.sum()) if mask is not None else area if whole else None,
+        others=None if answer.others is None else _crop_map(answer.others, scale, window),
         people=None if people is None else tuple(_crop_answer(person, scale, window) for person in people),
     )
 

@@ -19,6 +19,7 @@ from ..errors import RefHCMError
 from .annotation import Annotation, Question
 from .fields import is_path, part_map_size
 from .images import open_sized
+from .known import OTHERS
 from .masks import apart, extent
 from .person_file import BETWEEN_PEOPLE, EDGE
 from .referring import ReferringDataset
@@ -85,6 +86,7 @@ class _Validator:
         self.result = Validation(path, kind, len(self.data))
         self.own = kind == OWN
         self._ids: dict[str, int] = {}
+        self._everybody: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, int] | str] = {}
         self._reading = Reading(self.own, self.data.parts_source, parts=True, masks=True)
 
@@ -116,7 +118,9 @@ class _Validator:
             yield from self._minor("the text is empty.")
         size = self._size(row, fields["image"])
         question, answer = read_pair(fields, size, self._reading)
-        self._count(fields, question, answer)
+        self._count(row, fields, question, answer)
+        if question.everybody:
+            yield from self._all(fields, file.line(row))
         people = (answer,) if answer.people is None else answer.people
         for person in people:
             yield from self._person(person)
@@ -135,6 +139,15 @@ class _Validator:
         else:
             self._ids[name] = line
 
+    def _all(self, fields: dict[str, str], line: int) -> Iterator[str]:
+        """What is wrong with a row about everybody beside its people."""
+        picture = fields["image_id"]
+        if self._everybody.setdefault(picture, line) != line:
+            yield f"everybody in picture {picture} is listed in line {self._everybody[picture]} already."
+        left = [float(box.split(",")[0]) for box in fields["box"].split(BETWEEN_PEOPLE) if box]
+        if left != sorted(left):
+            yield "everybody is not listed from left to right, by the left edge of the box."
+
     def _size(self, row: int, value: str) -> tuple[int, int]:
         """(width, height) of a picture, which is decoded once; RefHCMError where it cannot be."""
         key = value if is_path(value) else f"{len(value)}-{zlib.crc32(value.encode())}"
@@ -152,14 +165,17 @@ class _Validator:
         """Whether a part map is not of the picture's (width, height), so that it is resampled when it is read."""
         return part_map_size(self.data.parts_source(path)) != size
 
-    def _count(self, fields: dict[str, str], question: Question, answer: Annotation) -> None:
+    def _count(self, row: int, fields: dict[str, str], question: Question, answer: Annotation) -> None:
         known = self.result.known
         alone = "ask by points" if question.points else "ask by the region alone"
+        alone = "list everybody" if question.everybody else alone
         known[alone if question.text is None else "ask with words"] += 1
-        if answer.people is not None:
+        if answer.people is not None and not question.everybody:
             known["mean several people" if answer.people else "mean nobody"] += 1
         for name in ("box", "keypoints", "codes", "parts", "captions", "mask"):
             known[f"know {name}"] += bool(fields.get(name))
+        if self.own:
+            known["know who else is there"] += bool(self.data.known.fields[OTHERS][row])
 
     def _person(self, person: Annotation) -> Iterator[str]:
         width, height = person.size

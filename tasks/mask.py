@@ -103,7 +103,7 @@ class Roi(Task):
     """Region of interest. Answer: the region itself (asked by points: the person's box), then the three-way map."""
 
     name = "roi"
-    needs = ("box", "mask", "everybody")
+    needs = ("box", "mask", "others")
     by_region = True
     prompt = " which pixels of the region {} show the person?"
 
