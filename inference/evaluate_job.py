@@ -147,7 +147,7 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        other = "rpar" if predictor.block_parsing else "rpar_full_mask"
+        other = "rpar" if predictor.abilities.block_parsing else "rpar_full_mask"
         usual = TASKS if job.protocol == "own" else UNIPHD_TASKS
         names = job.tasks or [n for n in usual if n in fitting_tasks(self.kind, job.protocol) and n != other]
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()

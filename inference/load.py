@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from ..data.annotation import CODE_GRID, PART_NAMES
 from ..data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from ..data.vocabulary_file import load_vocabulary
 from ..errors import RefHCMError
+from ..models.abilities import Abilities
 from ..models.checkpoint import DTYPES, fill, load_folder, norm_entries
 from ..models.config import ModelConfig
 from ..models.export import read_run
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_files import CONFIG_NAME, load_label_map
+from ..models.label_map_files import CONFIG_NAME, MASK, load_label_map
 from ..models.refhcm import TIED, RefHCM
 from .predictor import RefHCMPredictor
 
@@ -93,10 +95,15 @@ def _predictor(
         )
     _check_config(model.config, vocabulary, folder)
     label_map = None if label_maps is None else load_fitting_label_map(label_maps, vocabulary).to(where)
+    masks = None
+    if vocabulary.mask_codes and label_maps is not None:
+        masks = load_fitting_masks(label_maps, vocabulary).to(where)
     # The published weights were never trained to answer part maps as a block; models of ours are.
-    block = _switch(config, "block_parsing", section.get("text") != "gpt2", folder)
-    options = {"block_parsing": block, "region_prompts": _switch(config, "region_prompts", False, folder)}
-    return RefHCMPredictor(model, vocabulary, label_map, threshold=_threshold(config, folder), **options)
+    usual = {"block_parsing": section.get("text") != "gpt2"}
+    names = [each.name for each in fields(Abilities)]
+    abilities = Abilities(**{name: _switch(config, name, usual.get(name, False), folder) for name in names})
+    threshold = _threshold(config, folder)
+    return RefHCMPredictor(model, vocabulary, label_map, masks=masks, threshold=threshold, abilities=abilities)
 
 
 def load_fitting_label_map(folder: str | Path, vocabulary: Vocabulary) -> LabelMapTokenizer:
@@ -113,6 +120,17 @@ def load_fitting_label_map(folder: str | Path, vocabulary: Vocabulary) -> LabelM
             f"{label_map.config.codebook}; the files are of different models."
         )
     return label_map
+
+
+def load_fitting_masks(folder: str | Path, vocabulary: Vocabulary) -> LabelMapTokenizer:
+    """The mask tokenizer of a folder, on the CPU; RefHCMError where it cannot read this vocabulary's codes."""
+    masks = load_label_map(folder, MASK)
+    if masks.config.grid != CODE_GRID or masks.config.codebook < vocabulary.mask_codes:
+        raise RefHCMError(
+            f"{folder}: the mask tokenizer has {masks.config.codebook} codes in a grid of {masks.config.grid}; "
+            f"{vocabulary.mask_codes} in {CODE_GRID} are wanted. The files are of different models."
+        )
+    return masks
 
 
 def find_folder(name_or_path: str | Path) -> Path:

@@ -19,6 +19,7 @@ from ..data.images import ImageSource, open_image, to_tensor
 from ..data.samples import pad_right
 from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
 from ..errors import RefHCMError
+from ..models.abilities import Abilities
 from ..models.decoding import Settings, generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
@@ -95,20 +96,19 @@ class RefHCMPredictor:
     """A loaded model that answers questions about pictures; `refhcm.load` makes one.
 
     Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting;
-    `block_parsing` tells whether the part map is decoded in one pass, `region_prompts` whether a region may stand in
-    place of the words in every instruction: a model must be trained for either.
+    `abilities` is what the model was trained for.
     """
 
     def __init__(
         self, model: RefHCM, vocabulary: Vocabulary, label_map: LabelMapTokenizer | None = None, *,
-        threshold: float = 0.0, block_parsing: bool = True, region_prompts: bool = False,
+        masks: LabelMapTokenizer | None = None, threshold: float = 0.0, abilities: Abilities | None = None,
     ) -> None:  # fmt: skip
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.label_map = label_map
+        self.masks = masks
         self.threshold = threshold
-        self.block_parsing = block_parsing
-        self.region_prompts = region_prompts
+        self.abilities = abilities or Abilities()
         weight = model.encoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._tasks: dict[str, Task] = {}
@@ -192,7 +192,7 @@ class RefHCMPredictor:
         rows = [_Row(picture, question, Reading(box=question.region)) for picture, question in questions]
         by_region = [row for row in rows if row.question.region is not None]
         by_words = [row for row in rows if row.question.region is None]
-        if "caption" in tasks or (name != "rec" and not self.region_prompts):
+        if "caption" in tasks or (name != "rec" and not self.abilities.region_prompts):
             self._describe(features, by_region, beam)
         if name != "rec":
             self._complete(name, features, by_region, beam)
@@ -222,7 +222,7 @@ class RefHCMPredictor:
         asked with its own description of the region.
         """
         questions = [
-            row.question if self.region_prompts else Question(row.question.size, text=self._description(row))
+            row.question if self.abilities.region_prompts else Question(row.question.size, text=self._description(row))
             for row in rows
         ]
         prefix = [self._box_bins(row.question) for row in rows]
@@ -289,8 +289,8 @@ class RefHCMPredictor:
     def task(self, name: str) -> Task:
         """A referring task (see `refhcm.tasks`) in this model's tokens, made once; ValueError for an unknown name."""
         if name not in self._tasks:
-            options = {"block": self.block_parsing} if name == "s1" else {}
-            self._tasks[name] = build(name, self.vocabulary, **options)
+            options = {"block": self.abilities.block_parsing} if name == "s1" else {}
+            self._tasks[name] = build(name, self.vocabulary, self.abilities.nobody, **options)
         return self._tasks[name]
 
     def _place_task(self, keypoints: bool, parsing: bool) -> str:
@@ -298,7 +298,7 @@ class RefHCMPredictor:
         if keypoints:
             return "s1" if parsing else "rkpt"
         if parsing:
-            return "rpar_full_mask" if self.block_parsing else "rpar"
+            return "rpar_full_mask" if self.abilities.block_parsing else "rpar"
         return "rec"
 
     def _box_bins(self, question: Question) -> list[int]:

@@ -62,11 +62,9 @@ def _length(source: Path | bytes) -> int:
 def fingerprint(predictor: RefHCMPredictor) -> str:
     """A digest of everything in a model that its answers depend on."""
     digest = hashlib.sha256()
-    described = [predictor.model.config.to_dict(), describe_vocabulary(predictor.vocabulary), predictor.block_parsing]
+    described = [predictor.model.config.to_dict(), describe_vocabulary(predictor.vocabulary), vars(predictor.abilities)]
     described.append(predictor.vocabulary.encode_text(" which region does the text describe?"))
-    networks: list[torch.nn.Module] = [predictor.model]
-    if predictor.label_map is not None:
-        networks.append(predictor.label_map)
+    networks = [network for network in (predictor.model, predictor.label_map, predictor.masks) if network is not None]
     digest.update(json.dumps(described, sort_keys=True).encode())
     for network in networks:
         for name, value in sorted(network.state_dict().items()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..data.commands import one_sentence, writable_folder
 from ..data.text import PUBLISHED_FILES
 from ..data.vocabulary_file import TEXT_MODEL
 from ..errors import RefHCMError
+from .abilities import Abilities
 from .adapters import LoraSettings, merged
 from .checkpoint import DTYPES, compare_shapes, fill, save_folder, skeleton
 from .config import ModelConfig
@@ -25,8 +26,6 @@ from .label_map_files import CONFIG_NAME, MASK, WEIGHTS_NAME, file_names
 from .published import averaged_weights, unpickle
 from .refhcm import RefHCM
 
-ABILITIES = ("region_prompts", "point_prompts", "loose_regions", "nobody")
-"""What a model was trained for beside its tasks, as true or false in `config.json`."""
 _KIND = "checkpoint of RefHCM's train.py"
 _CURE = "name one of your runs, or convert a published file with `refhcm convert-checkpoint`"
 
@@ -58,7 +57,8 @@ def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
             for name, value in ((averaged_weights(content) if averaged else None) or content["model"]).items()
         }
         updates = int(content["optimizer_history"][-1]["num_updates"])
-        abilities, lora = {name: bool(described.get(name)) for name in ABILITIES}, described.get("lora")
+        told = [each.name for each in fields(Abilities) if each.name in described]
+        abilities, lora = {name: bool(described[name]) for name in told}, described.get("lora")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RefHCMError(f"{checkpoint} was not written by RefHCM's train.py; {_CURE}.") from error
     config = ModelConfig.from_dict(sizes)

@@ -105,6 +105,9 @@ class Echo:
     def instruction(self, question):
         return self.source
 
+    def answered(self, question, annotation):
+        return annotation
+
     def target(self, annotation):
         return self.made
 

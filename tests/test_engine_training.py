@@ -150,7 +150,7 @@ def test_every_switch_of_our_own_recipe_works_together(monkeypatch, data, tmp_pa
     label_map = ["--label-map", str(tmp_path / "tokenizer")]
     checkpoint = str(tmp_path / "small" / "checkpoint_last.pt")
     export.main([checkpoint, str(folder), "--vocabulary", str(data / "vocabulary"), *label_map])
-    assert refhcm.load(folder).region_prompts
+    assert refhcm.load(folder).abilities.region_prompts
     larger = ("--init-from", str(folder), "--resize-places", "--patch-image-size", "32")
     last = train(monkeypatch, data, tmp_path / "large", "--max-update", "2", *aids, *larger, source="own.json")
     assert np.isfinite(loss_of(last))

@@ -46,7 +46,7 @@ def test_settings_of_the_folder_reach_the_predictor(folder, photo):
     model = refhcm.load(folder, device="cpu")
     assert model.threshold == 1.0 and not model(photo, WORDS).present
     model.threshold = 0.0
-    assert not model.block_parsing and model(photo, WORDS).parsing is not None
+    assert not model.abilities.block_parsing and model(photo, WORDS).parsing is not None
     assert model(photo, WORDS, tasks=("parsing",)).parsing is not None
 
 

@@ -12,6 +12,7 @@ from refhcm.data.annotation import PART_NAMES
 from refhcm.errors import RefHCMError
 from refhcm.inference import predictor
 from refhcm.inference.asking import TASKS
+from refhcm.models.abilities import Abilities
 
 WORDS = "the woman in the red coat"
 
@@ -92,7 +93,7 @@ def test_a_model_trained_for_regions_is_asked_by_the_box_itself(tiny_predictor, 
         return decode(self, name, features, rows, questions, *more)
 
     monkeypatch.setattr(type(tiny_predictor), "_decode", listening)
-    monkeypatch.setattr(tiny_predictor, "region_prompts", trained)
+    monkeypatch.setattr(tiny_predictor, "abilities", Abilities(region_prompts=trained))
     answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("keypoints",))
     assert asked == ([("rkpt", True)] if trained else [("rhrc", True), ("rkpt", False)])
     assert answer.keypoints is not None and answer.caption is None

@@ -41,7 +41,7 @@ def test_published_files_become_a_folder_that_answers(published, photo, capsys):
     assert cli.main([str(value) for value in [*arguments, "--vqgan", published / "vqgan.ckpt"]]) == 0
     assert "Still needed" not in capsys.readouterr().out
     model = refhcm.load(published / "m", device="cpu")
-    assert not model.block_parsing  # the published weights were not trained for it
+    assert not model.abilities.block_parsing  # the published weights were not trained for it
     answer = model(photo, "the woman in the red coat")
     assert answer.box is not None and answer.parsing is not None and isinstance(answer.caption, str)
     again = model(photo, region=answer.box)

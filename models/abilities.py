@@ -1,0 +1,21 @@
+"""What a model was trained for, which its weights do not tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a model was trained for beside its tasks, as entries of its `config.json`."""
+
+    block_parsing: bool = True
+    """Part maps are decoded in one pass."""
+    region_prompts: bool = False
+    """A region may stand in place of the words in every instruction."""
+    point_prompts: bool = False
+    """So may a point, or the points of a scribble."""
+    loose_regions: bool = False
+    """A region need not be the person's box: the answer begins with a better one."""
+    nobody: bool = False
+    """Words that fit nobody are answered by nothing."""
