@@ -18,7 +18,7 @@ from ..models.checkpoint import DTYPES, fill, load_folder, norm_entries
 from ..models.config import ModelConfig
 from ..models.export import read_run
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_files import CONFIG_NAME, MASK, load_label_map
+from ..models.label_map_files import CONFIG_NAME, MASK, file_names, load_label_map
 from ..models.refhcm import TIED, RefHCM
 from .predictor import RefHCMPredictor
 
@@ -60,7 +60,8 @@ def load_run(
 ) -> tuple[RefHCMPredictor, int]:
     """Load a training run's checkpoint as it is, without a model folder; gives the number of its updates too.
 
-    `vocabulary` and `label_map` are the folders that the run took its tokenizers from; the rest is as for `load` and
+    `vocabulary` and `label_map` are the folders that the run took its tokenizers from, one of which holds that of masks
+    too, if the model writes any; the rest is as for `load` and
     `models.export.read_run`. The weights are those that were trained; an exported folder rounds them to float16.
     """
     where, number = choose_device(device), choose_dtype(dtype)
@@ -82,7 +83,7 @@ def _predictor(
     model: RefHCM, config: Mapping[str, Any], folder: Path, text: Path, label_maps: Path | None
 ) -> RefHCMPredictor:
     """Network and configuration (said to be of `folder`), with the tokenizers whose files lie in `text` and
-    `label_maps`."""
+    `label_maps` (that of masks in either)."""
     where = model.encoder.embed_tokens.weight.device
     section = config.get("vocabulary")
     if not isinstance(section, dict):
@@ -96,8 +97,9 @@ def _predictor(
     _check_config(model.config, vocabulary, folder)
     label_map = None if label_maps is None else load_fitting_label_map(label_maps, vocabulary).to(where)
     masks = None
-    if vocabulary.mask_codes and label_maps is not None:
-        masks = load_fitting_masks(label_maps, vocabulary).to(where)
+    for place in (label_maps, text):
+        if masks is None and vocabulary.mask_codes and place is not None and (place / file_names(MASK)[0]).is_file():
+            masks = load_fitting_masks(place, vocabulary).to(where)
     # The published weights were never trained to answer part maps as a block; models of ours are.
     usual = {"block_parsing": section.get("text") != "gpt2"}
     names = [each.name for each in fields(Abilities)]
