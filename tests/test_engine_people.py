@@ -10,18 +10,18 @@ from PIL import Image
 pytest.importorskip("hydra")
 pytest.importorskip("refhcm.engine")
 
-import refhcm  # noqa: E402
-from refhcm.data.annotation import Question  # noqa: E402
-from refhcm.data.dataset import ReferringDataset, SampleDataset  # noqa: E402
-from refhcm.data.masks import encode_mask  # noqa: E402
-from refhcm.data.person_file import Person, PersonRow, PersonWriter  # noqa: E402
-from refhcm.data.prompts import Prompting  # noqa: E402
-from refhcm.data.samples import collate  # noqa: E402
-from refhcm.inference.answering import answer_batch  # noqa: E402
-from refhcm.models import add_masks, export  # noqa: E402
-from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer  # noqa: E402
-from refhcm.models.label_map_files import save_label_map  # noqa: E402
-from refhcm.tests.test_engine_training import data, loss_of, train  # noqa: E402, F401
+import refhcm
+from refhcm.data.annotation import Question
+from refhcm.data.dataset import ReferringDataset, SampleDataset
+from refhcm.data.masks import encode_mask
+from refhcm.data.person_file import Person, PersonRow, PersonWriter
+from refhcm.data.prompts import Prompting
+from refhcm.data.samples import collate
+from refhcm.inference.answering import answer_batch
+from refhcm.models import add_masks, export
+from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
+from refhcm.models.label_map_files import save_label_map
+from refhcm.tests.test_engine_training import data, loss_of, train  # noqa: F401
 
 MASKS = LabelMapConfig(
     classes=3, height=64, width=48, channels=8, multipliers=(1, 2), blocks=1, attention_levels=(), latent=8,
