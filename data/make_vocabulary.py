@@ -23,7 +23,7 @@ from .vocabulary import Vocabulary
 from .vocabulary_file import TEXT_MODEL, VOCABULARY_FILE, describe_vocabulary
 
 SPARE_CODES = 64
-"""Codes beyond label codes, marks and queries, for blocks that later tasks will want."""
+"""Codes beyond label codes, marks and queries, for blocks that later tasks will want (masks take them)."""
 
 
 def words_of(path: str | Path, kind: str) -> Iterator[str]:
@@ -43,17 +43,22 @@ def words_of(path: str | Path, kind: str) -> Iterator[str]:
 
 
 def make_vocabulary(
-    out: str | Path, texts: Iterator[str], size: int, bins: int, label_codes: int, prompts: Sequence[str] = ()
-) -> Vocabulary:
+    out: str | Path, texts: Iterator[str], size: int, bins: int, label_codes: int, prompts: Sequence[str] = (),
+    mask_codes: int = 0,
+) -> Vocabulary:  # fmt: skip
     """Train the text pieces on `texts` and `prompts` and write both files of the token space into the folder `out`."""
     in_range(1, 1 << 16, size=size, label_codes=label_codes)
+    in_range(0, 1 << 16, mask_codes=mask_codes)
     in_range(2, 1 << 16, bins=bins)
     out = writable_folder(out)
     # Instructions recur in every question: said often enough, their words become single pieces.
     text = train_sentencepiece([*texts, *(prompt.replace("{}", "") for prompt in prompts for _ in range(50))],
                                out / TEXT_MODEL, size)  # fmt: skip
-    codes = label_codes + 2 + CODE_GRID[0] * CODE_GRID[1] + SPARE_CODES
+    queries = CODE_GRID[0] * CODE_GRID[1]
+    codes = label_codes + 2 + queries + SPARE_CODES
     vocabulary = Vocabulary(text, num_codes=codes, num_bins=bins, label_codes=label_codes, mark_start=label_codes)
+    if mask_codes:
+        vocabulary = vocabulary.with_masks(mask_codes, queries)
     (out / VOCABULARY_FILE).write_text(json.dumps(describe_vocabulary(vocabulary), indent=2) + "\n")
     return vocabulary
 
@@ -67,11 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=1500, help="text pieces, at most")
     parser.add_argument("--bins", type=int, default=256, help="coordinate bins")
     parser.add_argument("--label-codes", type=int, default=64, help="codebook size of the label-map tokenizer")
+    parser.add_argument("--mask-codes", type=int, default=0, help="that of the mask tokenizer; 0: no masks")
     parser.add_argument("--prompt", action="append", default=[], help="an instruction to spell well; may be repeated")
     given = parser.parse_args(arguments)
     try:
         texts = (text for path in given.files for text in words_of(path, given.kind))
-        made = make_vocabulary(given.out, texts, given.size, given.bins, given.label_codes, given.prompt)
+        made = make_vocabulary(given.out, texts, given.size, given.bins, given.label_codes, given.prompt,
+                               given.mask_codes)  # fmt: skip
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"make_vocabulary: {one_sentence(error)}") from error
     print(f"{made.text.size} text pieces, {made.num_codes} codes, {made.num_bins} bins: {made.size} tokens")

@@ -14,13 +14,16 @@ the published order and for SentencePiece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 TEXT_START = 4
+
+FREE_CODES = 128
+"""The first code that published part maps leave free, rounded up."""
 
 Span = tuple[int, int]
 """A half-open range of token ids, (start, stop)."""
@@ -60,7 +63,7 @@ class Vocabulary:
     label_codes: int = 32
     mark_start: int = 40
     mask_codes: int = 0
-    mask_start: int = 128
+    mask_start: int = FREE_CODES
 
     def __post_init__(self) -> None:
         if self.num_bins < 2 or self.num_codes < 1 or self.text.size < 1:
@@ -73,6 +76,13 @@ class Vocabulary:
             raise ValueError(f"The mask codes begin at code {self.mask_start}, among what part maps are written with.")
         if self.mask_codes and self.mask_start + self.mask_codes > self.num_codes:
             raise ValueError(f"{self.mask_codes} mask codes from {self.mask_start} on exceed {self.num_codes} codes.")
+
+    def with_masks(self, codes: int, queries: int) -> Vocabulary:
+        """The same with `codes` codes for masks behind what part maps of `queries` codes are written with, and as many
+        codes more as that takes. Published models, of whose 8,192 codes those from 128 on are free, need none."""
+        start = max(FREE_CODES, self.mark_start + 2 + queries)
+        needed = start + codes + 2 + queries
+        return replace(self, num_codes=max(self.num_codes, needed), mask_codes=codes, mask_start=start)
 
     # -- ranges ------------------------------------------------------------------------------------------------------
     @property

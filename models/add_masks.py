@@ -29,19 +29,6 @@ from .initial import start_codes
 from .label_map_files import MASK, file_names, load_label_map
 from .refhcm import RefHCM
 
-FREE_OF_PUBLISHED = 128
-"""The first code of a published model that part maps do not use."""
-
-
-def with_masks(vocabulary: Vocabulary, codes: int) -> Vocabulary:
-    """A token space with `codes` codes for masks, their marks behind them, and as many more codes as that takes."""
-    if vocabulary.mask_codes:
-        raise RefHCMError("This model has codes for masks already.")
-    count = CODE_GRID[0] * CODE_GRID[1]
-    start = max(FREE_OF_PUBLISHED, vocabulary.mark_start + 2 + count)
-    needed = start + codes + 2 + count
-    return replace(vocabulary, num_codes=max(vocabulary.num_codes, needed), mask_codes=codes, mask_start=start)
-
 
 @torch.no_grad()
 def grow(model: RefHCM, old: Vocabulary, new: Vocabulary) -> RefHCM:
@@ -63,7 +50,9 @@ def add_masks(source: str | Path, target: str | Path, masks: str | Path) -> None
     model, content = load_folder(source, dtype=torch.float32)
     section: Mapping[str, Any] = content.get("vocabulary") or {}
     old = load_vocabulary(section, source)
-    new = with_masks(old, tokenizer.config.codebook)
+    if old.mask_codes:
+        raise RefHCMError(f"{source} has codes for masks already.")
+    new = old.with_masks(tokenizer.config.codebook, CODE_GRID[0] * CODE_GRID[1])
     model = grow(model, old, new)
     start_codes(model, new.mask_span, tokenizer.quantize.embedding.weight)
     sections = {name: value for name, value in content.items() if name not in ("format", "model")}

@@ -16,7 +16,8 @@ for split in train:"${COUNT:-10000}" val:200; do
         --bank "$BANK" --images files --workers "$WORKERS"
     "$run" -m refhcm.models.label_map_codes "$SCENES/${split%:*}/person.tsv" --kind person --tokenizer "$TOKENIZER"
 done
-codes=$(sed -n 's/.*"codebook": *\([0-9]*\).*/\1/p' "$TOKENIZER/label_map.json")
+codebook() { sed -n 's/.*"codebook": *\([0-9]*\).*/\1/p' "$TOKENIZER/$1.json"; }
 mapfile -t prompts < <("$run" -m refhcm.tasks)
-"$run" -m refhcm.data.make_vocabulary "$SCENES/vocabulary" "$SCENES/train/person.tsv" --size 800 --label-codes "$codes" \
+"$run" -m refhcm.data.make_vocabulary "$SCENES/vocabulary" "$SCENES/train/person.tsv" --size 800 --label-codes "$(codebook label_map)" \
+    --mask-codes "$(codebook mask)" \
     "${prompts[@]/#/--prompt=}"

@@ -15,7 +15,8 @@ exec "$root/run_scripts/launch.sh" "$root/train.py" "${DATA:-$root/run_scripts/m
     --save-dir "${SAVE:-$root/runs/compact}" \
     --arch refhcm_compact ${INIT:---imagenet --start-places --start-codes "$TOKENIZER"} \
     --freeze-resnet --patch-image-size "${SIZE:-256}" \
-    --draft 320 --zoom "${ZOOM:-0.8}" --colour 0.3 --flip "${FLIP:-0}" --part-maps --by-region "${BY_REGION:-0.1}" \
+    --draft 320 --zoom "${ZOOM:-0.8}" --colour 0.3 --flip "${FLIP:-0}" --part-maps --by-region "${BY_REGION:-0.15}" \
+    --by-point 0.3 --loose-regions 0.12 --nobody --masks "$TOKENIZER" \
     --dropout "${DROPOUT:-0.0}" --encoder-drop-path-rate 0.0 --decoder-drop-path-rate 0.0 \
     --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 \
     --text-weight 3 --bin-weight 2 --box-weight 4 --grounding-weight 20 --detail-weight 8 --word-weight 4 \
