@@ -100,6 +100,7 @@ class BoxSegment:
         width, height = size
         reading.box = (float(x1 * width), float(y1 * height), float(x2 * width), float(y2 * height))
         reading.box_score = hypothesis.confidence(position, position + 4)
+        reading.stretches[self.name] = position, position + 4
         return position + 4
 
     @staticmethod
@@ -143,6 +144,7 @@ class KeypointsSegment:
                 continue
             place = self.vocabulary.dequantize(hypothesis.values[at : at + 2]) * size
             points[index] = (*place, hypothesis.confidence(at, at + 2))
+            reading.stretches[KEYPOINT_NAMES[index]] = at, at + 2
             position = at + 2
         reading.keypoints = points
         return position
@@ -204,6 +206,7 @@ class PartsSegment:
         tokens = hypothesis.tokens[position : position + N_CODES]
         reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
         reading.code_spread = hypothesis.spread if self.block else None
+        reading.stretches[self.name] = position, position + N_CODES
         return position + N_CODES
 
     @staticmethod
@@ -243,6 +246,7 @@ class CaptionSegment:
         start, stop = self.vocabulary.text_span
         words = [token for token in hypothesis.tokens[position:] if start <= token < stop]
         reading.caption = self.vocabulary.decode_text(words).strip()
+        reading.stretches[self.name] = position, position + len(words)
         return position + len(words)
 
     @staticmethod
