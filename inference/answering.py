@@ -14,6 +14,7 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_paste import paste_labels, paste_logits
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
+from .attention import record_attention
 from .parts import part_logits
 
 Paste = Callable[[torch.Tensor, Sequence[float], tuple[int, int]], np.ndarray]
@@ -34,6 +35,7 @@ def answer_batch(
     label_map: LabelMapTokenizer | None = None,
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
+    attention: bool = False,
 ) -> list[Reading]:
     """The model's best answers to the questions of a batch, in pixels of their pictures.
 
@@ -45,6 +47,7 @@ def answer_batch(
         label_map: Where it is given and the task answers part maps, `Reading.parts` is filled.
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
+        attention: Fill `Reading.attention`.
 
     Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
@@ -67,6 +70,8 @@ def answer_batch(
     except RefHCMError as error:
         raise ModelError(str(error)) from error
     readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+    if attention:
+        record_attention(model, memory, task.grammar(), [best[0] for best in found], readings)
     if label_map is not None and "codes" in task.needs:
         sizes = [question.size for question in questions]
         fill_parts(label_map, readings, sizes, choose_paste(published_paste), likeliest=published_paste)
