@@ -12,6 +12,7 @@ from ..models.decoding import generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
+from .attention import record_attention
 from .shapes import choose_paste, fill_shapes
 
 
@@ -30,6 +31,7 @@ def answer_batch(
     masks: LabelMapTokenizer | None = None,
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
+    attention: bool = False,
 ) -> list[Reading]:
     """The model's best answers to the questions of a batch, in pixels of their pictures.
 
@@ -41,6 +43,7 @@ def answer_batch(
         label_map, masks: Where they are given, `Reading.parts` and `Reading.mask` are filled.
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
+        attention: Fill `Reading.attention`.
 
     Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
@@ -63,6 +66,8 @@ def answer_batch(
     except RefHCMError as error:
         raise ModelError(str(error)) from error
     readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+    if attention:
+        record_attention(model, memory, task.grammar(), [best[0] for best in found], readings)
     sizes = [question.size for question in questions]
     fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
     return readings

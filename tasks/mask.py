@@ -70,6 +70,7 @@ class MaskSegment:
         tokens = hypothesis.tokens[position : position + N_CODES]
         reading.mask_codes = tuple(token - self.vocabulary.mask_span[0] for token in tokens)
         reading.mask_spread = hypothesis.spreads.get(position)
+        reading.stretches[self.name] = position, position + N_CODES
         return position + N_CODES
 
     @staticmethod
