@@ -59,22 +59,26 @@ def _lacking(kind: str, name: str, protocol: str) -> list[str]:
 
 
 def _needs(name: str, protocol: str) -> list[str]:
-    task = TASKS[name]
+    """The columns that a layout must have."""
+    return [*(["text"] if TASKS[name].prompt.startswith(Rec.prompt) else []), *_scored(name, protocol)]
+
+
+def _scored(name: str, protocol: str) -> list[str]:
+    """The fields that answers are scored by."""
     # Codes are scored as the part map that they stand for, and by UniPHD's rules as the mask that this covers.
     codes = "mask" if protocol == "uniphd" else "parts"
-    wanted = [codes if need == "codes" else need for need in task.needs]
-    # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
-    words = ["text"] if task.prompt.startswith(Rec.prompt) else []
-    return words + wanted
+    return [codes if need == "codes" else need for need in TASKS[name].needs]
 
 
 def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
     """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
 
-    Rows of our own files are asked about when they know what is scored, about exactly one person. Those of published
-    files always are, but for words that are the whole of a question.
+    Rows of our own files are asked about when they know what is scored, about exactly one person; those of published
+    files always are. Where there are no words the region asks, but for words that are the whole of a question, and by
+    UniPHD's rules, which score the box of every answer.
     """
-    needs = _needs(name, protocol) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
+    words = ["text"] if TASKS[name].by_words or protocol == "uniphd" else []
+    needs = [*words, *_scored(name, protocol)] if rows.kind == OWN else words
     lacking = rows.shortfall(needs) if needs else {}
     left = np.ones(len(rows), bool)
     for missing in lacking.values():

@@ -17,6 +17,7 @@ from refhcm.errors import RefHCMError
 from refhcm.inference import evaluate_job, evaluation
 from refhcm.inference.choosing import check_model, check_tasks, choose_rows, fitting_tasks
 from refhcm.inference.evaluation import evaluate
+from refhcm.inference.scoring import score_saved
 
 
 @pytest.fixture
@@ -164,18 +165,46 @@ def test_each_task_is_asked_about_the_rows_that_know_enough(tiny_predictor, mixe
     words = {**others, "ask without words": 1}
     for name, asked, left_out in (
         ("rec", 2, words),
-        ("rkpt", 1, {**words, "do not know keypoints": 1}),
-        ("s1", 1, {**words, "do not know keypoints": 1}),
+        ("rkpt", 2, {**others, "do not know keypoints": 1}),
+        ("s1", 2, {**others, "do not know keypoints": 1}),
         ("rhrc", 2, {**others, "do not know captions": 1}),
     ):
         result = evaluate(tiny_predictor, mixed, "person", name, java=False, progress=False)
         assert (result.samples, result.left_out) == (asked, left_out), name
 
 
+def test_rows_without_words_are_asked_by_region_and_their_boxes_are_not_scored(command, capsys, tiny, mixed, tmp_path):
+    """As CIHP's people are, of which there are no words, whether their file is ours or a published one."""
+    lines = mixed.read_text().splitlines(keepends=True)
+    both = [line for line in lines if line.startswith(("all", "region"))]
+    codes = ",".join(["0"] * 48)
+    published = f"region\tNone\t5,5,20,25\t{codes}\tparts.png\ta.png\n"
+    for content, asked, by_region in ((both[1], 1, 1), (published, 1, 1), ("".join(both), 2, 1), (both[0], 1, 0)):
+        mixed.write_text(content)
+        folder = tmp_path / f"out{len(content)}"
+        assert command.main(["--data", str(mixed), "--tasks", "rpar_full_mask", "--out", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert f"rpar_full_mask: {asked} questions" in out and "parsing/miou" in out
+        assert ("asked by region: 1 questions" in out) == bool(by_region)
+        assert ("box/acc@0.5" in out) == (asked > by_region)
+        (again,) = score_saved(folder)
+        assert (again.by_region, again.scores["box/samples"]) == (by_region, asked - by_region)
+        figures = [json.loads(line)["figures"] for line in (folder / "rpar_full_mask.jsonl").read_text().splitlines()]
+        assert sum("iou" in each for each in figures) == asked - by_region
+
+
+def test_words_that_are_the_whole_question_are_needed(tiny_predictor, mixed):
+    mixed.write_text("".join(line for line in mixed.read_text().splitlines(True) if line.startswith("region")))
+    for name, protocol in (("rec", "own"), ("rkpt", "uniphd")):
+        with pytest.raises(RefHCMError, match="1 ask without words"):
+            evaluate(tiny_predictor, mixed, "person", name, protocol=protocol, progress=False)
+
+
 def test_the_command_says_what_is_not_asked(command, capsys, tiny, mixed):
     assert command.main(["--data", str(mixed), "--tasks", "rec", "rkpt"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("rec: 2 questions about 1 pictures; rkpt: 1 questions about 1 pictures\n")
+    assert out.startswith("2 questions about 1 pictures per task\n")
+    assert "  not asked: 1 rows that ask without words\n" in out
     assert "  not asked: 1 rows that do not know keypoints\n" in out
 
 
