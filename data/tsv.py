@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,10 @@ class TsvFile(RowFile):
     is thread-safe, and safe after fork or in spawned workers (no file position).
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | Mapping[str, int]) -> None:
-        super().__init__(path, columns)
+    def __init__(
+        self, path: str | Path, columns: Sequence[str] | Mapping[str, int], counts: Collection[int] = ()
+    ) -> None:
+        super().__init__(path, columns, counts)
         if not self.path.is_file():
             raise RefHCMError(f"There is no dataset file at {self.path}: check the path, or download it first.")
         self._map: mmap.mmap | None = None
