@@ -212,11 +212,11 @@ def guess_kind(path: str | Path) -> str:
 
     RefHCMError where no kind fits, or the file is empty.
     """
-    file = _opened(path, {"only": 0})
+    layouts = [*LAYOUTS.items(), (OWN, WITH_POINTS)]
+    file = _opened(path, {"only": 0}, [len(layout) for _, layout in layouts])
     if not len(file):
         raise RefHCMError(f"{path} has no rows.")
     columns = file.count(0)
-    layouts = [*LAYOUTS.items(), (OWN, WITH_POINTS)]
     fitting = [kind for kind, layout in layouts if len(layout) == columns]
     if len(fitting) > 1:  # keypoints stand where rpar has the path of a part map
         names = {"value": LAYOUTS["rkpt"]["keypoints"]}
