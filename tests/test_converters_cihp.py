@@ -113,6 +113,14 @@ def test_rhrc_keeps_people_with_captions_only(tree, tmp_path, tiny_vocabulary):
     assert len(check(tmp_path / "out" / "val.tsv", "rhrc", tiny_vocabulary)) == 1
 
 
+def test_the_published_files_give_words_to_the_people_of_the_official_tree(tree, tmp_path):
+    texts, captions = tmp_path / "refcihp_val.tsv", tmp_path / "capcihp_val.tsv"
+    texts.write_text("0000008_0\ta man\t4,5,15,28\t3,3\tval/0000008_0.npy\tval/0000008.jpg\n")
+    captions.write_text("0000008_1\ta woman&&a girl\t20,2,40,30\tAAAA\n")
+    _, rows = convert("cihp", tree, tmp_path / "out", texts=str(texts), captions=str(captions))
+    assert [(row["text"], row["captions"]) for row in rows["val"]] == [("a man", ""), ("None", "a woman&&a girl")]
+
+
 def test_what_cannot_be_used_is_counted(tree, tmp_path):
     categories, humans = labels()
     folder = tree / "Training"
