@@ -178,7 +178,7 @@ class People:
         """The rows of one person: `own` (H, W) are all the person's pixels, `parts` (H, W) their classes."""
         name, person = who[0], f"{who[0]}_{who[1]}"
         texts, described = self.words.take(person)
-        captions = tuple(described)
+        captions = self.job.captions(described, person)
         if self.needed and not captions:
             raise Skip("the person has no captions")
         box = extent(own)

@@ -44,7 +44,7 @@ def convert(job: Job) -> None:
             left["expression"].discard(key)
             left["caption"].discard(key)
             with job.guard(f"annotation {number}"):
-                said = texts.get(key, []), tuple(captions.get(key, []))
+                said = texts.get(key, []), job.captions(captions.get(key, []), key)
                 _add(job, split, coco, annotation, *said, pictures)
     for what, unknown in left.items():
         for key in sorted(unknown):
