@@ -18,9 +18,10 @@ from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
 from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
-from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
+from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
+from .prediction_files import SETTINGS
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .report import told
@@ -30,7 +31,6 @@ TASKS = ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1")
 """What is asked where no tasks are named, in this order; of the two layouts of part maps the one the model answers."""
 UNIPHD_TASKS = ("rkpt", "s1")
 HELD_OUT_LIMIT = 2000
-_SETTINGS = ".settings.json"
 
 
 @dataclass
@@ -180,20 +180,16 @@ class _Scoring:
 def _score_again(job: Job) -> int:
     """Figures of saved answers: of one model, or of the checkpoints whose folders lie below."""
     top = Path(str(job.score))
-    if any(top.glob(f"*{_SETTINGS}")) or not top.is_dir():
+    if any(top.glob(f"*{SETTINGS}")) or not top.is_dir():
         results = score_saved(top, job.tasks, not job.no_java)
         for result in results:
             print(told(result, job.markdown))
         _write(job, results, Ranks())
         return 0
-    folders = sorted({path.parent for path in top.rglob(f"*{_SETTINGS}")})
-    if not folders:
+    if not any(top.rglob(f"*{SETTINGS}")):
         score_saved(top)  # says what is missing
-    entries = [
-        Entry(str(folder.relative_to(top)), str(folder), results=score_saved(folder, job.tasks, not job.no_java))
-        for folder in folders
-    ]
-    return _write_comparison(job, choose_best(Comparison(entries), job.best_by), Ranks())
+    comparison = compare_saved(top, lambda folder: score_saved(folder, job.tasks, not job.no_java), job.best_by)
+    return _write_comparison(job, comparison, Ranks())
 
 
 def _write(job: Job, results: Sequence[Evaluation], ranks: Ranks) -> None:
@@ -212,7 +208,7 @@ def _write_json(job: Job, content: Any, ranks: Ranks) -> None:
     if not ranks.leads:
         return
     text = json.dumps(content, indent=1) + "\n"
-    for path in (job.json and Path(job.json), job.out and Path(job.out) / "figures.json"):
+    for path in (job.json and Path(job.json), job.out and Path(job.out) / FIGURES):
         if path:
             path.write_text(text)
 

@@ -84,11 +84,62 @@ def test_several_checkpoints_are_compared_and_the_best_is_named(command, runs, t
     assert f"* best by rec/box/miou: {runs}/{best}.pt" in out
     assert sum(line.startswith(f"{best} * ") for line in out.splitlines()) == 1
 
-    assert command.main(["--score", str(tmp_path / "out"), "--best-by", "miou"]) == 0
-    again = capsys.readouterr().out
-    assert f"* best by rec/box/miou: {tmp_path / 'out'}/{best}" in again
+    assert command.main(["--score", str(tmp_path / "out"), "--json", str(tmp_path / "again.json")]) == 1
+    assert capsys.readouterr().out.strip() == out[out.index("checkpoint ") :].strip()  # the table again, word for word
+    assert json.loads((tmp_path / "again.json").read_text()) == found
     (saved,) = score_saved(tmp_path / "out" / best)
     assert saved.scores["box/miou"] == scores[best]
+
+
+def _saved(folder, questions, ious):
+    """Answers of a checkpoint to the first of its questions, as evaluation saves them; what the last is worth."""
+    folder.mkdir(parents=True)
+    settings, about = {"format": 1}, {"segments": ["box"], "questions": questions, "left_out": {}}
+    (folder / "rec.settings.json").write_text(json.dumps({"task": "rec", "settings": settings, "about": about}))
+    lines = [
+        {"row": row, "id": f"{row}", "size": [40, 30], "text": "a man", "tokens": [5], "score": 0.5, "box_score": 0.5,
+         "box": [0, 0, 20 * iou, 20], "truth": {"box": [0, 0, 20, 20]}} for row, iou in enumerate(ious)
+    ]  # fmt: skip
+    (folder / "rec.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_comparison_that_was_cut_off_names_the_best_of_those_that_answered_everything(command, tmp_path, capsys):
+    """The one that was cut off has met the easy question only, the next has met none."""
+    _saved(tmp_path / "out" / "checkpoint2", 2, [0.9, 0.3])
+    _saved(tmp_path / "out" / "checkpoint10", 2, [0.9, 0.6])
+    _saved(tmp_path / "out" / "checkpoint11", 2, [0.9])
+    _saved(tmp_path / "out" / "checkpoint1", 2, [])
+    assert command.main(["--score", str(tmp_path / "out"), "--best-by", "miou"]) == 1
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["checkpoint2", "checkpoint10"]
+    assert lines[3:] == [
+        "checkpoint1 could not be scored: 2 questions are not answered.",
+        "checkpoint11 could not be scored: 1 questions are not answered.",
+        f"* best by rec/box/miou: {tmp_path / 'out' / 'checkpoint10'}",
+    ]
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{}", '{"checkpoints": [5]}', '{"checkpoints": [{"name": "a", "path": 5}]}', "[" * 100_000,
+    '{"checkpoints": [{"name": "a", "path": "a", "updates": "many"}]}', '{"checkpoints": [], "best_by": 5}',
+])  # fmt: skip
+def test_figures_that_are_not_of_a_comparison_are_refused(command, tmp_path, capsys, content):
+    _saved(tmp_path / "out" / "a", 1, [0.9])
+    (tmp_path / "out" / "figures.json").write_text(content)
+    assert command.main(["--score", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "figures.json" in err and err.count("\n") == 1
+
+
+def test_a_checkpoint_whose_answers_are_gone_is_named(command, tmp_path, capsys):
+    _saved(tmp_path / "out" / "a", 1, [0.9])
+    told = [{"name": name, "path": f"runs/{name}.pt", "updates": 7} for name in ("a", "../b")]
+    told.append({"name": "c", "path": "runs/c.pt", "updates": 9, "same_as": "a"})
+    (tmp_path / "out" / "figures.json").write_text(json.dumps({"checkpoints": told, "best_by": "rkpt/keypoints/ap"}))
+    assert command.main(["--score", str(tmp_path / "out")]) == 1
+    out = capsys.readouterr().out
+    assert "../b could not be scored: its answers are no longer in" in out and "c has the weights of a" in out
+    assert "* best by rec/box/acc@0.5: runs/a.pt" in out  # that other figure was not computed
 
 
 def test_a_checkpoint_answers_as_the_folder_exported_from_it(runs, tokenizers, tmp_path):
