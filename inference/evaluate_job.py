@@ -21,7 +21,7 @@ from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
-from .prediction_files import SETTINGS
+from .prediction_files import SETTINGS, unexplained, without_settings
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .report import told
@@ -31,6 +31,8 @@ TASKS = ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1")
 """What is asked where no tasks are named, in this order; of the two layouts of part maps the one the model answers."""
 UNIPHD_TASKS = ("rkpt", "s1")
 HELD_OUT_LIMIT = 2000
+_WITH_SCORE = ("score", "best_by", "tasks", "no_java", "json", "markdown")
+"""Options that mean something to answers that were saved."""
 
 
 @dataclass
@@ -70,8 +72,11 @@ def check(job: Job) -> None:
     if job.json and (Path(job.json).is_dir() or not Path(job.json).parent.is_dir()):
         raise RefHCMError(f"--json {job.json} cannot be written: name a file in a folder that exists.")
     if job.score:
-        if job.checkpoint or job.data or job.out:
-            raise RefHCMError("--score reads saved answers: leave --checkpoint, --data and --out out.")
+        usual = Job()
+        given = [name for name in vars(usual) if name not in _WITH_SCORE and getattr(job, name) != getattr(usual, name)]
+        if given:
+            names = " and ".join("--" + name.replace("_", "-") for name in given)
+            raise RefHCMError(f"--score reads saved answers, which {names} cannot change: leave {names} out.")
         return
     check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
     if not job.data and job.kind not in (None, OWN):
@@ -181,6 +186,10 @@ def _score_again(job: Job) -> int:
     """Figures of saved answers: of one model, or of the checkpoints whose folders lie below."""
     top = Path(str(job.score))
     if any(top.glob(f"*{SETTINGS}")) or not top.is_dir():
+        if job.best_by:
+            raise RefHCMError(f"{top} holds the answers of one model: leave --best-by out.")
+        for task in () if job.tasks else unexplained(top):
+            print(f"left out: {task}. {without_settings(top, task)}")
         results = score_saved(top, job.tasks, not job.no_java)
         for result in results:
             print(told(result, job.markdown))

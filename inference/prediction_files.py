@@ -156,8 +156,21 @@ def saved_tasks(folder: str | Path) -> list[str]:
     """The tasks whose answers are in a folder; RefHCMError where there are none."""
     names = sorted(path.name.removesuffix(SETTINGS) for path in Path(folder).glob(f"*{SETTINGS}"))
     if not names:
+        for task in unexplained(folder):
+            raise RefHCMError(without_settings(folder, task))
         raise RefHCMError(f"There are no saved answers in {folder}: name a folder that was given to --out.")
     return names
+
+
+def unexplained(folder: str | Path) -> list[str]:
+    """The tasks of which a folder holds answers, and nothing that says what they depend on."""
+    names = {path.name.partition(".")[0] for path in Path(folder).glob("*.jsonl")}
+    return sorted(name for name in names if name and not (Path(folder) / f"{name}{SETTINGS}").is_file())
+
+
+def without_settings(folder: str | Path, task: str) -> str:
+    """What is to be said of such a task."""
+    return f"{Path(folder) / task}.jsonl stands there without {task}{SETTINGS}, which says what its answers depend on."
 
 
 def saved(folder: str | Path, task: str) -> tuple[dict[str, Any], list[Line]]:

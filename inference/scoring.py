@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
 from ..tasks.task import Scorer
-from .prediction_files import saved, saved_tasks
+from .prediction_files import saved, saved_tasks, unexplained, without_settings
 from .predictions import Line, counts_of, from_line
 from .protocols import SCORED, FullCaptions
 
@@ -88,6 +88,8 @@ def score_saved(folder: str | Path, names: Sequence[str] = (), java: bool = True
     """The figures of the answers in a folder, of all tasks or of those named; neither model nor data are needed."""
     there = saved_tasks(folder)
     for name in names:
+        if name not in there and name in unexplained(folder):
+            raise RefHCMError(without_settings(folder, name))
         if name not in there:
             raise RefHCMError(f"{folder} holds no answers of task {name}, but of {', '.join(there)}.")
     return [_score_saved(folder, name, java) for name in names or there]

@@ -142,6 +142,22 @@ def test_a_checkpoint_whose_answers_are_gone_is_named(command, tmp_path, capsys)
     assert "* best by rec/box/acc@0.5: runs/a.pt" in out  # that other figure was not computed
 
 
+def test_answers_that_nothing_explains_are_named(command, tmp_path, capsys):
+    folder = tmp_path / "out"
+    _saved(folder, 1, [0.9])
+    (folder / "rkpt.jsonl").write_bytes((folder / "rec.jsonl").read_bytes())
+    assert command.main(["--score", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"left out: rkpt. {folder}/rkpt.jsonl stands there without rkpt.settings.json" in out and "\nrec: 1 " in out
+    assert command.main(["--score", str(folder), "--tasks", "rkpt"]) == 1
+    assert "rkpt.jsonl stands there without rkpt.settings.json" in capsys.readouterr().err
+    assert command.main(["--score", str(folder), "--best-by", "miou"]) == 1
+    assert "holds the answers of one model" in capsys.readouterr().err
+    (folder / "rec.settings.json").unlink()
+    assert command.main(["--score", str(folder)]) == 1
+    assert "rec.jsonl stands there without rec.settings.json" in capsys.readouterr().err
+
+
 def test_a_checkpoint_answers_as_the_folder_exported_from_it(runs, tokenizers, tmp_path):
     export(runs / "a" / "checkpoint10.pt", tmp_path / "m", tokenizers, tokenizers, torch.float32)
     direct, updates = load_run(runs / "a" / "checkpoint10.pt", tokenizers, tokenizers, "cpu")

@@ -89,7 +89,9 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--dtype", "int8"], "Unknown dtype 'int8'"),
     (["--checkpoint", "/nowhere/*.pt"], "No checkpoint is named by '/nowhere/*.pt'"),
     (["--best-by", "acc@0.5"], "belong to --checkpoint"),
-    (["--score", "x", "--data", "y"], "leave --checkpoint, --data and --out out"),
+    (["--score", "x", "--data", "y", "--limit", "5"], "leave --data and --limit out"),
+    (["--score", "x", "--model", "y"], "leave --model out"),
+    (["--score", "x", "--check", "--published-paste"], "leave --published-paste and --check out"),
     (["--score", "/nowhere"], "no saved answers in /nowhere"),
     (["--out", __file__], "is a file: name a folder"),
 ])  # fmt: skip
