@@ -34,7 +34,7 @@ class Chosen:
 
 def fitting_tasks(kind: str, protocol: str = "own") -> list[str]:
     """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
-    return [name for name in TASKS if not _lacking(kind, name, protocol)]
+    return [name for name in TASKS if not lacking(kind, name, protocol)]
 
 
 def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
@@ -43,14 +43,15 @@ def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
     if protocol not in PROTOCOLS:
         raise RefHCMError(f"Unknown protocol {protocol!r}: it is one of {', '.join(PROTOCOLS)}.")
     for name in names:
-        if lacking := _lacking(kind, name, protocol):
+        if missing := lacking(kind, name, protocol):
             raise RefHCMError(
-                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
+                f"Task {name} needs {' and '.join(missing)}, which files of the kind {kind} do not hold: "
                 f"ask for {', '.join(fitting_tasks(kind, protocol))}, or give a file of another kind."
             )
 
 
-def _lacking(kind: str, name: str, protocol: str) -> list[str]:
+def lacking(kind: str, name: str, protocol: str = "own") -> list[str]:
+    """What a task needs and a layout does not hold; RefHCMError where one of them is unknown."""
     if kind not in LAYOUTS:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
     if name not in TASKS:
@@ -79,11 +80,11 @@ def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple
     """
     words = ["text"] if TASKS[name].by_words or protocol == "uniphd" else []
     needs = [*words, *_scored(name, protocol)] if rows.kind == OWN else words
-    lacking = rows.shortfall(needs) if needs else {}
+    short = rows.shortfall(needs) if needs else {}
     left = np.ones(len(rows), bool)
-    for missing in lacking.values():
+    for missing in short.values():
         left &= ~missing
-    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
+    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in short.items()}
 
 
 def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own") -> Chosen:

@@ -17,7 +17,7 @@ from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
-from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
+from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks, lacking
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
@@ -154,7 +154,11 @@ class _Scoring:
         job = self.job
         other = "rpar" if predictor.block_parsing else "rpar_full_mask"
         usual = TASKS if job.protocol == "own" else UNIPHD_TASKS
-        names = job.tasks or [n for n in usual if n in fitting_tasks(self.kind, job.protocol) and n != other]
+        needs = {name: lacking(self.kind, name, job.protocol) for name in usual if name != other}
+        names = job.tasks or [name for name, missing in needs.items() if not missing]
+        others = [f"{name} (needs {' and '.join(missing)})" for name, missing in needs.items() if missing]
+        if others and not job.tasks:
+            self.tell(f"left out: {', '.join(others)}; files of the kind {self.kind} do not hold that.")
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
         for name in names:
             try:
