@@ -20,7 +20,8 @@ def told(result: Evaluation, markdown: bool = False) -> str:
     if markdown:
         lines = [f"\n**{head}**", *(f"({note})" for note in notes), "", table(["metric", "value"], rows, True)]
     else:
-        lines = [f"\n{head}", *(f"  {note}" for note in notes), *(f"  {name:<28}{value}" for name, value in rows)]
+        width = max([28, *(len(name) + 2 for name, _ in rows)])
+        lines = [f"\n{head}", *(f"  {note}" for note in notes), *(f"  {name:<{width}}{value}" for name, value in rows)]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from refhcm.data.vocabulary_file import describe_vocabulary
 from refhcm.errors import RefHCMError
 from refhcm.inference.comparison import Comparison, Entry, choose_best, choose_figure, find_checkpoints
 from refhcm.inference.load import load, load_run
-from refhcm.inference.report import table
+from refhcm.inference.report import table, told
 from refhcm.inference.scoring import Evaluation, score_saved
 from refhcm.inference.survey import fingerprint
 from refhcm.models.export import export
@@ -219,6 +219,13 @@ def test_the_best_is_chosen_by_a_figure_that_is_named_well_enough():
     assert choose_best(Comparison([broken]), None).best is None
     text = choose_best(Comparison([broken, one, two]), None).text()
     assert "one *" in text and "three could not be scored: it is damaged" in text
+
+
+@pytest.mark.parametrize("name", ["box/ap", "keypoints/published_oks@0.75", "uniphd/" + "mask_p_above" * 3])
+def test_a_name_stands_apart_from_its_value(name):
+    lines = told(Evaluation("rkpt", 1, scores={name: 0.25, "box/miou": 0.5})).splitlines()[2:]
+    assert [line.split() for line in lines] == [[name, "0.2500"], ["box/miou", "0.5000"]]
+    assert len({line.index("0.") for line in (each.replace("@0.", "@__") for each in lines)}) == 1
 
 
 def test_tables_line_up():
