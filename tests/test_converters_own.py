@@ -252,6 +252,13 @@ def test_csv_lines_with_too_many_cells_or_broken_quotes(folder, tmp_path):
     assert first.startswith("p.csv, line 3: it has 6 cells where the first line names 3") and "line 4" in second
 
 
+def test_columns_that_were_meant_for_the_box_are_named(folder, tmp_path):
+    (folder / "p.csv").write_text("image,text,x,y,w,h\nphotos/a.png,man,4,3,16,22\n")
+    said = r"call its column box, bbox, boxes, region, or its four columns x1 y1 x2 y2 or .*: not used: x, y, w, h\."
+    with pytest.raises(RefHCMError, match=said):
+        convert("own", folder / "p.csv", tmp_path / "out", box_form="xywh")
+
+
 def test_nothing_usable_says_why_and_leaves_no_file(folder, tmp_path):
     path = write_lines(folder, {"img": "photos/a.png", "sentence": "man"}, {"foo": 1})
     with pytest.raises(RefHCMError, match=r"None of the 2 lines .* line 1: it has no box.*; .*line 2: .*'foo'") as told:
