@@ -209,6 +209,7 @@ def test_tables_called_after_their_splits(folder, tmp_path):
         ({**LINE, "image": "photos/none.png"}, "a file is missing: "),
         ({**LINE, "image": "../a.png"}, "leaves the folder"),
         ({**LINE, "image": "people.jsonl"}, "the picture cannot be opened: people.jsonl"),
+        ({**LINE, "image": "a" * 5000}, "a file is missing: "),
         ({**LINE, "image": 1.5}, "the image is no name: 1.5"),
         ({"image": "photos/a.png", "text": "man"}, "it has no box"),
         ({**LINE, "box": [1, 2, 3]}, "the box is not 4 numbers: [1, 2, 3]"),

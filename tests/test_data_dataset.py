@@ -437,3 +437,9 @@ def test_a_row_with_another_number_of_columns_is_bad_in_every_kind(tmp_path, kin
     name = "rec" if "text" in data.file.columns else "rhrc"
     with pytest.raises(BadRow, match="line 2"):
         SampleDataset(data, [task(name)], 16, targets=False)[1]
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_row(tmp_path):
+    data = ReferringDataset(write(tmp_path / "a.tsv", [["1_0", "1", "man", BOX, "a" * 5000 + ".png"]]), "rec")
+    with pytest.raises(BadRow, match="line 1: there is no file aaa"):
+        data[0]
