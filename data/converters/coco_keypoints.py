@@ -59,9 +59,9 @@ def _add(
         raise Skip("it is not a person")
     image_id, number = need(annotation, "image_id", int), annotation["id"]
     picture = coco_picture(pictures, coco.image(image_id))
-    person = coco_person(annotation, picture.size, annotation)
+    person = coco_person(job, annotation, picture.size, annotation)
     if not labelled(person.keypoints):  # small people have none: that is not known, rather than known to be hidden
-        person = coco_person(annotation, picture.size)
+        person = coco_person(job, annotation, picture.size)
     if not texts and not captions and person.keypoints is None:
         raise Skip("there is nothing to ask: no keypoint is labelled, and there are no words")
     if not texts:
