@@ -95,8 +95,6 @@ class Converter:
     options: tuple[Option, ...] = ()
     pictures: bool = True
     """Whether --images and --pictures mean anything to it."""
-    strict: bool = False
-    """Whether it fails (exit code 1) when anything is left out: the source is the user's own and can be mended."""
 
 
 class Job:

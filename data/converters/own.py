@@ -354,7 +354,6 @@ CONVERTERS = (
         layout="a table (.jsonl, .json, .csv or .tsv) with columns like image, text and box, or the folder of one; "
         "paths in it count from its folder.",
         licence="your own data, your own terms",
-        strict=True,
         options=(
             Option("box-form", "xyxy: x1, y1, x2, y2 (default); xywh: x, y, width, height", default="xyxy",
                    choices=BOX_FORMS),
