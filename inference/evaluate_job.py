@@ -17,6 +17,7 @@ from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
+from ..models.checkpoint import check_folder
 from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks, lacking
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
@@ -95,7 +96,7 @@ def check(job: Job) -> None:
     elif job.best_by or job.vocabulary or job.label_map or job.raw:
         raise RefHCMError("--best-by, --vocabulary, --label-map and --raw belong to --checkpoint: name some with it.")
     else:
-        find_folder(job.model)
+        check_folder(find_folder(job.model))
     if job.out:
         writable_folder(job.out)
 

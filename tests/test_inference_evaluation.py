@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -101,6 +102,23 @@ def test_the_command_refuses_before_it_makes_or_loads_anything(command, monkeypa
     assert command.main(arguments) == 1
     out, err = capsys.readouterr()
     assert err.startswith("evaluate: ") and sentence in err and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("keep", [None, 0.0, 0.5])
+def test_a_damaged_model_is_found_before_scenes_are_made(
+    command, monkeypatch, capsys, tmp_path, tiny_folder, name, keep
+):
+    monkeypatch.setattr(evaluate_job, "held_out", lambda *_: pytest.fail("began"))
+    for path in tiny_folder.iterdir():
+        shutil.copy(path, tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    if keep is not None:
+        (tmp_path / name).write_bytes(content[: int(keep * len(content))])
+    assert command.main(["--model", str(tmp_path), "--device", "cpu"]) == 1
+    err = capsys.readouterr().err
+    assert name in err and err.count("\n") == 1
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from refhcm.engine import weights
 from refhcm.errors import RefHCMError
 from refhcm.inference.load import load
 from refhcm.models.checkpoint import (
@@ -361,14 +360,20 @@ def test_a_description_that_is_nested_deeply_is_one_sentence(tiny_folder, tmp_pa
     config = json.loads((tiny_folder / "config.json").read_text())
     (config["model"] if where == "d_model" else config)[where] = "HERE"
     text = json.dumps(config).replace('"HERE"', "[" * depth + "]" * depth)
-    for name in ("config.json", "vocabulary.json"):
-        (tmp_path / name).write_text(text)
+    (tmp_path / "config.json").write_text(text)
     (tmp_path / "model.safetensors").write_bytes((tiny_folder / "model.safetensors").read_bytes())
-    readers = [load] if where != "vocabulary" else [load, weights.find_vocabulary]
-    for reader in readers:
+    with pytest.raises(RefHCMError) as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
+@pytest.mark.parametrize("depth", [970, 100_000])
+def test_a_run_that_starts_from_such_a_description_is_told_so(tmp_path, name, depth):
+    pytest.importorskip("hydra")
+    weights = pytest.importorskip("refhcm.engine.weights")
+    (tmp_path / name).write_text('{"vocabulary": ' + "[" * depth + "]" * depth + "}")
+    for reader in (weights.find_vocabulary, *([weights.image_size_of] if depth > 1000 and "config" in name else [])):
         with pytest.raises(RefHCMError) as told:
             reader(str(tmp_path))
         assert "\n" not in str(told.value)
-    if depth > 1000:
-        with pytest.raises(RefHCMError, match="nested too deeply"):
-            weights.image_size_of(str(tmp_path))
