@@ -7,6 +7,7 @@ All options of fairseq-train work; ready-made recipes are in run_scripts/. `--cp
 SIGUSR1 and Ctrl-C save a checkpoint and end the run; the same command goes on (run_scripts/README.md).
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,15 +16,14 @@ try:
 except ModuleNotFoundError:
     from launcher import RefHCMError  # says how to install the package
 
+OWN = {"--distributed-backend"}
+"""Of fairseq's options about processes, those that start none."""
 PLUGIN = Path(__file__).resolve().parent / "engine" / "refhcm_plugin"
 
 
 def main() -> None:
     """Hand the command line to fairseq; errors that a user can mend end as one sentence."""
-    if not any(argument.partition("=")[0] == "--user-dir" for argument in sys.argv):
-        sys.argv += ["--user-dir", str(PLUGIN)]
-    if "--ignore-unused-valid-subsets" not in sys.argv:  # fairseq takes the data for a folder and lists it
-        sys.argv.append("--ignore-unused-valid-subsets")
+    sys.argv += added(sys.argv)
     try:
         from refhcm.engine.stopping import stop  # importing the engine mends fairseq, so it comes before fairseq
 
@@ -40,6 +40,18 @@ def main() -> None:
         sys.exit(f"train.py: {sentence(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def added(arguments: list[str]) -> list[str]:
+    """Options that every run needs and that were not given."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    more = [] if "--user-dir" in given else ["--user-dir", str(PLUGIN)]
+    if "--ignore-unused-valid-subsets" not in given:  # fairseq takes the data for a folder and lists it
+        more.append("--ignore-unused-valid-subsets")
+    # fairseq would start a process for each GPU it sees, and they would know nothing of what this one has mended.
+    if "WORLD_SIZE" not in os.environ and not any(argument.startswith("--distributed-") for argument in given - OWN):
+        more += ["--distributed-world-size", "1"]
+    return more
 
 
 def sentence(error: Exception) -> str:
