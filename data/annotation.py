@@ -32,6 +32,11 @@ PART_NAMES = (
 )  # fmt: skip
 """The 20 classes of a part map, in the order of CIHP."""
 
+MASK_NAMES = ("background", "person", "other people")
+"""The classes of a three-way mask: of a region, or of a whole picture in which one person is meant."""
+PERSON, OTHERS = 1, 2
+"""Numbers of the classes of `MASK_NAMES` that are people."""
+
 PART_COLOURS = (
     (0, 0, 0), (128, 0, 0), (255, 0, 0), (0, 85, 0), (170, 0, 51), (255, 85, 0), (0, 0, 85), (0, 119, 221),
     (85, 85, 0), (0, 85, 85), (85, 51, 0), (52, 86, 128), (0, 128, 0), (0, 0, 255), (51, 170, 221), (0, 255, 255),
@@ -80,3 +85,5 @@ class Annotation:
     people: tuple[Annotation, ...] | None = None
     """Everyone that is meant, where that is not exactly one person: nobody, or several. The labels of a person above
     are None then. None: exactly one is meant, this one."""
+    others: np.ndarray | None = None
+    """The visible pixels of everyone but this person, bool (H, W), where everybody in the picture is known."""

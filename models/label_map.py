@@ -1,7 +1,10 @@
-"""The label-map tokenizer: the part map of one person (20 CIHP classes, cropped to the box) <-> 48 codes.
+"""The label-map tokenizer: what a crop of the picture shows, class by class <-> 48 codes.
 
-A VQGAN-shaped autoencoder with a codebook between encoder and decoder. The main model only ever sees the
-codes; this network is trained beforehand (`models.label_map_training`) and then frozen.
+One of them is for part maps (the 20 CIHP classes of one person, cropped to the box), another for masks (background, the
+person, other people). Classes, crop, grid and codebook are settings (`LabelMapConfig`).
+
+A VQGAN-shaped autoencoder with a codebook between encoder and decoder. The main model only ever sees the codes; this
+network is trained beforehand (`models.label_map_training`) and then frozen.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.annotation import MASK_NAMES
 from ..errors import RefHCMError
 from .label_map_blocks import Decoder, Encoder, fold_pixels, unfold_pixels
 
@@ -87,14 +91,20 @@ class LabelMapConfig:
         return self.height // self.stride, self.width // self.stride
 
     @property
+    def masks(self) -> bool:
+        """Whether the labels are those of `data.annotation.MASK_NAMES` (by their number), and not parts of the body."""
+        return self.classes == len(MASK_NAMES)
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
 
     @classmethod
     def preset(cls, name: str) -> LabelMapConfig:
-        """`"published"` (the checkpoint's shape, 68 M parameters) or `"compact"` (ours, below 1 M)."""
-        presets: dict[str, Callable[[], LabelMapConfig]] = {"published": cls, "compact": _compact}
+        """Of part maps `"published"` (the checkpoint's shape, 68 M parameters) or `"compact"` (ours, below 1 M); of
+        three-way masks `"mask"` (ours, below 1 M)."""
+        presets: dict[str, Callable[[], LabelMapConfig]] = {"published": cls, "compact": _compact, "mask": _mask}
         if name not in presets:
             raise RefHCMError(f"unknown label-map tokenizer {name!r}; choose one of: {', '.join(presets)}")
         return presets[name]()
@@ -119,6 +129,13 @@ def _compact() -> LabelMapConfig:
     return LabelMapConfig(
         height=64, width=48, channels=32, multipliers=(1, 2), blocks=1, attention_levels=(), latent=64,
         embedding=16, codebook=512, groups=8, fold=4,
+    )  # fmt: skip
+
+
+def _mask() -> LabelMapConfig:
+    return LabelMapConfig(
+        classes=len(MASK_NAMES), height=96, width=72, channels=32, multipliers=(1, 2), blocks=1, attention_levels=(),
+        latent=64, embedding=16, codebook=512, groups=8, fold=6,
     )  # fmt: skip
 
 
@@ -148,7 +165,7 @@ class Codebook(nn.Module):
 
 
 class LabelMapTokenizer(nn.Module):
-    """Part map <-> codes; parameter names are those of the published VQGAN.
+    """Label map <-> codes; parameter names are those of the published VQGAN.
 
     Labels are int [B, height, width] with values 0..classes-1, codes int64 [B, rows * columns], row by row.
     """
@@ -170,12 +187,12 @@ class LabelMapTokenizer(nn.Module):
         if labels.dim() == 3:
             if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < config.classes:
                 raise RefHCMError(
-                    f"part map holds labels outside 0..{config.classes - 1}; map them to classes first"
+                    f"the label map holds labels outside 0..{config.classes - 1}; map them to classes first"
                 )
             labels = F.one_hot(labels.long(), config.classes).permute(0, 3, 1, 2)
         if labels.shape[1:] != (config.classes, config.height, config.width):
             raise RefHCMError(
-                f"part map of shape {tuple(labels.shape[-2:])} does not fit {config.height}x{config.width}; "
+                f"a label map of shape {tuple(labels.shape[-2:])} does not fit {config.height}x{config.width}; "
                 "cut it out with crop_part_map first"
             )
         dense = labels.to(self.quant_conv.weight.dtype)
@@ -194,11 +211,11 @@ class LabelMapTokenizer(nn.Module):
         rows, columns = self.config.grid
         if codes.dim() != 2 or codes.shape[1] != rows * columns:
             raise RefHCMError(
-                f"a part map needs {rows * columns} codes, but got the shape {tuple(codes.shape)}"
+                f"a label map needs {rows * columns} codes, but got the shape {tuple(codes.shape)}"
             )
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook:
             raise RefHCMError(
-                f"part-map codes must be 0..{self.config.codebook - 1}; clamp or reject others first"
+                f"label-map codes must be 0..{self.config.codebook - 1}; clamp or reject others first"
             )
         vectors = self.quantize.embedding(codes.long())  # [B, n, embedding]
         return self.reconstruct(vectors.transpose(1, 2).unflatten(2, (rows, columns)))

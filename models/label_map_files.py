@@ -1,4 +1,7 @@
-"""Save and load a label-map tokenizer: `label_map.json` (sizes) and `label_map.safetensors` in one folder."""
+"""Save and load label-map tokenizers: sizes (JSON) and weights (safetensors), two files in a folder.
+
+`label_map.*` are those of part maps, `mask.*` those of three-way masks; a model folder may hold both.
+"""
 
 from __future__ import annotations
 
@@ -16,45 +19,61 @@ from ..errors import RefHCMError
 from .label_map import LabelMapConfig, LabelMapTokenizer
 from .published import read_published_vqgan
 
-WEIGHTS_NAME = "label_map.safetensors"
-CONFIG_NAME = "label_map.json"
+PARTS, MASK = "label_map", "mask"
+"""What the files of a tokenizer of part maps are called, and those of a tokenizer of three-way masks."""
+CONFIG_NAME, WEIGHTS_NAME = f"{PARTS}.json", f"{PARTS}.safetensors"
 _MAX_CONFIG_BYTES = 64 * 1024
 _MAX_PARAMETERS = 200_000_000
 _PREFIXES = ("encoder.", "decoder.", "quantize.embedding.", "quant_conv.", "post_quant_conv.")
 
 
-def save_label_map(
-    folder: str | Path, tokenizer: LabelMapTokenizer, dtype: torch.dtype = torch.float16
-) -> None:
-    """Write the tokenizer into `folder` (made if missing); floating-point weights are stored as `dtype`."""
+def file_names(name: str) -> tuple[str, str]:
+    """Names of the two files of a tokenizer that is called `name`: sizes, weights."""
+    return f"{name}.json", f"{name}.safetensors"
+
+
+def name_of(config: LabelMapConfig) -> str:
+    """What the files of such a tokenizer are called: `PARTS` or `MASK`."""
+    return MASK if config.masks else PARTS
+
+
+def save_label_map(folder: str | Path, tokenizer: LabelMapTokenizer, dtype: torch.dtype = torch.float16) -> None:
+    """Write the tokenizer into `folder` (made if missing), into the files of `name_of` it; floating-point weights are
+    stored as `dtype`."""
     folder = Path(folder)
+    sizes, weights = file_names(name_of(tokenizer.config))
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().to(dtype).contiguous() for key, value in tokenizer.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    (folder / CONFIG_NAME).write_text(
-        json.dumps(tokenizer.config.to_dict(), indent=2) + "\n", encoding="utf-8"
-    )
+    save_file(tensors, folder / weights, metadata={"format": "pt"})
+    (folder / sizes).write_text(json.dumps(tokenizer.config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def load_label_map(folder: str | Path) -> LabelMapTokenizer:
+def load_label_map(folder: str | Path, name: str = PARTS) -> LabelMapTokenizer:
     """Read what `save_label_map` wrote, as float32 on the CPU, in evaluation mode; or the published VQGAN's `.ckpt`.
 
-    The names and shapes in the file's header are compared with those that the settings call for before any
-    tensor is read. Raises FileNotFoundError or RefHCMError with the cause.
+    `name` says which of a folder's tokenizers: that of part maps (`PARTS`) or of three-way masks (`MASK`). The names
+    and shapes in the file's header are compared with those that the settings call for before any tensor is read. Raises
+    FileNotFoundError or RefHCMError with the cause.
     """
     folder = Path(folder)
     if folder.is_file():
         return from_published(read_published_vqgan(folder))
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} is missing; a label-map folder holds {CONFIG_NAME} and {WEIGHTS_NAME}"
-            )
-    tokenizer = _empty(_read_config(folder / CONFIG_NAME))
+    names = file_names(name)
+    for file_name in names:
+        if not (folder / file_name).is_file():
+            needed = " and ".join(names)
+            raise FileNotFoundError(f"{folder / file_name} is missing; a tokenizer's folder holds {needed}")
+    config = read_config(folder / names[0])
+    if name_of(config) != name:
+        raise RefHCMError(
+            f"{folder / names[0]} is of a tokenizer with {config.classes} classes, whose files are called "
+            f"{name_of(config)}.*: give them their names back."
+        )
+    tokenizer = _empty(config)
     wanted = {key: tuple(value.shape) for key, value in tokenizer.state_dict().items()}
-    path = folder / WEIGHTS_NAME
+    path = folder / names[1]
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -127,7 +146,8 @@ def _empty(config: LabelMapConfig) -> LabelMapTokenizer:
     return tokenizer
 
 
-def _read_config(path: Path) -> LabelMapConfig:
+def read_config(path: str | Path) -> LabelMapConfig:
+    """The sizes of a tokenizer, of a JSON file such as `save_label_map` writes; RefHCMError where they are none."""
     return LabelMapConfig.from_dict(read_json(path, dict, _MAX_CONFIG_BYTES))
 
 

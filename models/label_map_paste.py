@@ -1,4 +1,5 @@
-"""Between the part map of a whole picture and the crop that the label-map tokenizer reads and writes.
+"""Between the label map of a whole picture (a part map, or a three-way mask) and the crop that a label-map tokenizer
+reads and writes.
 
 A box is x1, y1, x2, y2 in continuous pixels of the picture (pixel i covers [i, i + 1]); the crop is the box
 squeezed to the tokenizer's height and width, aspect ratio not kept.
@@ -6,13 +7,14 @@ squeezed to the tokenizer's height and width, aspect ratio not kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.annotation import PERSON
 from ..errors import RefHCMError
 
 _STRIP_VALUES = 16_000_000  # logits enlarged at a time: 64 MB
@@ -20,11 +22,11 @@ _MAX_PIXELS = 200_000_000
 
 
 def crop_part_map(part_map: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    """Cut one person out of a part map.
+    """Cut one person, or a region, out of a label map.
 
     Args:
         part_map: Integer labels [H, W] of the picture.
-        box: The person's box; what reaches beyond the picture becomes background.
+        box: The person's box, or the region; what reaches beyond the picture becomes background.
         size: Height and width of the crop.
 
     Returns:
@@ -32,7 +34,7 @@ def crop_part_map(part_map: np.ndarray, box: Sequence[float], size: tuple[int, i
     """
     if part_map.ndim != 2:
         raise RefHCMError(
-            f"a part map must have two axes (height, width), but has the shape {part_map.shape}"
+            f"a label map must have two axes (height, width), but has the shape {part_map.shape}"
         )
     x1, y1, x2, y2 = _checked(box)
     rows = np.floor(y1 + (np.arange(size[0]) + 0.5) * ((y2 - y1) / size[0])).astype(np.int64)
@@ -55,26 +57,47 @@ def paste_logits(logits: Tensor, box: Sequence[float], size: tuple[int, int]) ->
         uint8 labels [H, W], background wherever the pixel's centre lies outside the box.
     """
     canvas = np.zeros(_checked_size(size), dtype=np.uint8)
-    x1, y1, x2, y2 = _checked(box)
-    height, width = canvas.shape
-    rows = _centres_inside(y1, y2, height)
-    columns = _centres_inside(x1, x2, width)
-    if not len(rows) or not len(columns):
-        return canvas
-    scores = logits.detach().float().cpu()[None]
-    # grid_sample counts from -1 (the crop's left or upper edge) to 1 (its right or lower edge)
-    across = torch.from_numpy((columns + 0.5 - x1) / (x2 - x1) * 2 - 1).float()
-    down = torch.from_numpy((rows + 0.5 - y1) / (y2 - y1) * 2 - 1).float()
-    strip = max(1, _STRIP_VALUES // (len(columns) * scores.shape[1]))
-    for start in range(0, len(rows), strip):
-        part = down[start : start + strip]
-        grid = torch.stack((across.expand(len(part), -1), part[:, None].expand(-1, len(across))), dim=-1)
-        enlarged = F.grid_sample(
-            scores, grid[None], mode="bilinear", padding_mode="border", align_corners=False
-        )
-        labels = enlarged[0].argmax(dim=0).to(torch.uint8).numpy()
-        canvas[rows[start] : rows[start] + len(part), columns[0] : columns[-1] + 1] = labels
+    for place, scores in _enlarged(logits, box, canvas.shape):
+        canvas[place] = scores.argmax(dim=0).to(torch.uint8).numpy()
     return canvas
+
+
+def paste_probability(logits: Tensor, box: Sequence[float], size: tuple[int, int], label: int = PERSON) -> np.ndarray:
+    """How likely each pixel of a picture is of one class.
+
+    Args:
+        logits: Class scores [classes, h, w] of the crop.
+        box: Box in pixels of the picture; it may reach beyond it.
+        size: Height and width of the picture.
+        label: The class; of three-way masks the person.
+
+    Returns:
+        float32 probabilities [H, W], 0 wherever the pixel's centre lies outside the box.
+    """
+    canvas = np.zeros(_checked_size(size), dtype=np.float32)
+    for place, chances in _enlarged(_chances(logits), box, canvas.shape):
+        canvas[place] = chances[label].numpy()
+    return canvas
+
+
+def paste_mask(logits: Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """bool [H, W]: where the person of a three-way mask is likelier than not; arguments as for `paste_probability`."""
+    return paste_probability(logits, box, size) > 0.5
+
+
+def paste_three_way(logits: Tensor, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """The likeliest class of each pixel, uint8 [H, W], background outside the box; arguments as for
+    `paste_probability`, with which it agrees: where the person is likelier than not, it says so."""
+    return paste_logits(_chances(logits), box, size)
+
+
+def region_map(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """The three-way mask of the region alone, uint8 [height, width], at any `size` (height, width), such as 56 x 56.
+
+    logits: class scores [classes, h, w] of the crop. Each cell has the class that `paste_three_way` gives the place of
+    its centre in the picture.
+    """
+    return paste_three_way(logits, (0, 0, size[1], size[0]), size)
 
 
 def paste_labels(labels: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
@@ -102,6 +125,33 @@ def paste_labels(labels: np.ndarray, box: Sequence[float], size: tuple[int, int]
     return canvas
 
 
+def _chances(logits: Tensor) -> Tensor:
+    """Probabilities: interpolated, they came a little closer to the truth of masks than logits (IoU of round trips)."""
+    return logits.float().softmax(dim=0)
+
+
+def _enlarged(
+    logits: Tensor, box: Sequence[float], size: tuple[int, ...]
+) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """Strips of a picture of `size` (height, width) that the box covers, from the top: their rows and columns, and the
+    scores [classes, rows, columns] interpolated at the centres of the pixels."""
+    x1, y1, x2, y2 = _checked(box)
+    rows, columns = _centres_inside(y1, y2, size[0]), _centres_inside(x1, x2, size[1])
+    if not len(rows) or not len(columns):
+        return
+    scores = logits.detach().float().cpu()[None]
+    # grid_sample counts from -1 (the crop's left or upper edge) to 1 (its right or lower edge)
+    across = torch.from_numpy((columns + 0.5 - x1) / (x2 - x1) * 2 - 1).float()
+    down = torch.from_numpy((rows + 0.5 - y1) / (y2 - y1) * 2 - 1).float()
+    strip = max(1, _STRIP_VALUES // (len(columns) * scores.shape[1]))
+    for start in range(0, len(rows), strip):
+        part = down[start : start + strip]
+        grid = torch.stack((across.expand(len(part), -1), part[:, None].expand(-1, len(across))), dim=-1)
+        enlarged = F.grid_sample(scores, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+        top = int(rows[start])
+        yield np.s_[top : top + len(part), columns[0] : columns[-1] + 1], enlarged[0]
+
+
 def _centres_inside(low: float, high: float, side: int) -> np.ndarray:
     """Indices of the pixels of 0..side-1 whose centre lies within [low, high)."""
     return np.arange(max(0, int(np.ceil(low - 0.5))), min(side, int(np.ceil(high - 0.5))))
@@ -125,6 +175,6 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     height, width = int(size[0]), int(size[1])
     if height < 1 or width < 1 or height * width > _MAX_PIXELS:
         raise RefHCMError(
-            f"a picture of {width}x{height} pixels cannot hold a part map (1 to {_MAX_PIXELS} pixels)"
+            f"a picture of {width}x{height} pixels cannot hold a label map (1 to {_MAX_PIXELS} pixels)"
         )
     return height, width
