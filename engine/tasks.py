@@ -152,6 +152,7 @@ class ReferringTask(WatchedTask):
             std=self.network.image_std,
             by_region=self.cfg.by_region if training else 0.0,
             set_aside=True,
+            drop_idle=not training,
         )
 
     def _task(self, name: str) -> Task:
