@@ -251,11 +251,12 @@ def test_the_slurm_script_starts_one_torchrun_per_machine(start, tmp_path):
     tools.mkdir()
     for name, body in (
         ("scontrol", '[ "$*" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"'),
-        ("srun", 'shift; for n in 0 1; do SLURM_NODEID=$n "$@"; done'),
+        ("srun", '[ "$SRUN_CPUS_PER_TASK" = 32 ] && shift && for n in 0 1; do SLURM_NODEID=$n "$@"; done'),
     ):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
-    job = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "7"}
+    job = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "7",
+           "SLURM_CPUS_PER_TASK": "32"}  # fmt: skip  # which srun itself does not read
     spooled = tmp_path / "slurm_script"  # SLURM runs a copy, elsewhere
     shutil.copy(SCRIPTS / "slurm" / "train.sbatch", spooled)
     spooled.chmod(0o755)
@@ -263,7 +264,11 @@ def test_the_slurm_script_starts_one_torchrun_per_machine(start, tmp_path):
     assert [call["--node_rank"] for call in calls] == ["0", "1"]
     for call in calls:
         assert (call["--nnodes"], call["--nproc_per_node"], call["--master_addr"]) == ("2", "8", "n1")
-        assert call["--master_port"] == "20007" and call["--seed"] == "3"
+        assert call["--master_port"] == "10007" and call["--seed"] == "3"
+    for number in ("7", "19999", "20000", "40012345"):  # a port that the system gives to nobody by itself
+        job["SLURM_JOB_ID"] = number
+        (call, _) = start(spooled, str(SCRIPTS / "rec/train_refcoco.sh"), **own("rec"), **job, tools=[tools])
+        assert 10000 <= int(call["--master_port"]) < 30000
     start(spooled, **job, tools=[tools], fails="name the script to run")
 
 
