@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..data.tsv import BadRow
 from ..errors import RefHCMError
+from ..stopping import parent, stop
 from .going_on import OWN, choose, option
 from .nonfinite import NonFinite
-from .stopping import stop
 
 _STEP = inspect.unwrap(Trainer.train_step)
 """fairseq's update without its bookkeeping of meters, which an exception that passes through would leave open."""
@@ -66,6 +66,7 @@ class SafeTrainer(Trainer):
         Empty batches (all rows set aside) stay out where the update has others: fairseq would take the update for one
         without samples, where the last of its batches is empty.
         """
+        parent.check()
         stop.training = True
         self.skipped, self._losses = False, []
         self.nonfinite.steps += 1

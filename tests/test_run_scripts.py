@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "run_scripts"
+LAUNCH = str(SCRIPTS / "launch.py")
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the run scripts need bash")
 
 TRAIN = {
@@ -58,9 +59,9 @@ class Call:
     @property
     def program(self):
         """The script or module that runs, and everything behind it."""
-        if self.arguments[:2] != ["-m", "torch.distributed.run"]:
+        if self.arguments[0] != LAUNCH:
             return self.arguments
-        at = next(n for n, argument in enumerate(self.arguments) if argument.endswith(".py"))
+        at = next(n for n, argument in enumerate(self.arguments[1:], 1) if argument.endswith(".py"))
         return self.arguments[at:]
 
 
@@ -234,12 +235,12 @@ def test_an_unknown_precision_is_one_sentence(start):
 # -- several processes ---------------------------------------------------------------------------------------
 def test_several_gpus_and_several_machines(start):
     one, (four,) = start("rec/train_refcoco.sh", **own("rec"))[0], start("rec/train_refcoco.sh", **own("rec"), GPUS="4")
-    assert four.arguments[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    assert four.arguments[:4] == [LAUNCH, "--standalone", "--nproc_per_node", "4"]
     assert int(one["--total-num-update"]) == 4 * int(four["--total-num-update"]) - 20  # an epoch is rounded up
     machines = {"NODES": "2", "GPUS": "4", "MASTER_ADDR": "alpha", "NODE_RANK": "1"}
     (call,) = start("rec/train_refcoco.sh", **own("rec"), **machines)
     assert call.arguments[: call.arguments.index(str(ROOT / "train.py"))] == [
-        "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "4", "--master_addr",
+        LAUNCH, "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "4", "--master_addr",
         "alpha", "--master_port", "29500",
     ]  # fmt: skip
     for name in ("MASTER_ADDR", "NODE_RANK"):
@@ -316,7 +317,7 @@ def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script
     modules = ["refhcm.data.scenes", "refhcm.models.label_map_codes"] * 2
     assert [call.arguments[1] for call in calls[:4]] == modules
     train, export, evaluate, predict = calls[4:]
-    assert train.arguments[1] == "torch.distributed.run" and train["--task"] == task and train["--seed"] == "5"
+    assert train.arguments[0] == LAUNCH and train["--task"] == task and train["--seed"] == "5"
     assert train["--arch"] == "refhcm_compact" and "--tiny" not in train and "--cpu" in train
     data = "try/scenes/train/person.tsv,try/scenes/val/person.tsv"
     assert train.program[1] == (str(SCRIPTS / "multitask" / "tiny.json") if task == "multitask" else data)
