@@ -10,6 +10,7 @@ if [ -z "${PYTHON:-}" ]; then
     if [ -x "$root/.venv/bin/python" ]; then PYTHON=$root/.venv/bin/python; fi
 fi
 GPUS=${GPUS:-1} NODES=${NODES:-1}
+. "$root/run_scripts/numbers.sh" && whole_numbers GPUS NODES NODE_RANK:0 MASTER_PORT
 if [ "$NODES" -gt 1 ]; then
     : "${MASTER_ADDR:?set MASTER_ADDR to the name of the first machine}"
     NODE_RANK=${NODE_RANK:-${SLURM_NODEID:?set NODE_RANK: 0 on the first machine, 1 on the next, ...}}

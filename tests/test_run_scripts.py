@@ -228,8 +228,37 @@ def test_shards_need_the_number_of_rows(start):
     assert "data/train-{000000..000003}.tar,data/train-{000000..000003}.tar" in call.arguments
 
 
-def test_an_unknown_precision_is_one_sentence(start):
-    start("rec/train_refcoco.sh", **own("rec"), PRECISION="int8", fails="PRECISION is fp16, bf16, amp, autocast")
+def test_precisions_and_devices_that_do_not_go_together_are_one_sentence(start):
+    for given, said in (
+        ({"PRECISION": "int8"}, "PRECISION is fp16, bf16, amp, autocast or fp32, not int8"),
+        ({"PRECISION": "fp16"}, "PRECISION=fp16 needs a GPU; on the CPU take fp32, autocast or bf16"),
+        ({"PRECISION": "amp"}, "PRECISION=amp needs a GPU"),
+        ({"DEVICE": "gpu"}, "DEVICE is cpu or cuda, not gpu"),
+    ):
+        for script, variables in (("rec/train_refcoco.sh", own("rec")), ("own/train_own.sh", {"DATA": "data"})):
+            assert start(script, **{**variables, "DEVICE": "cpu", **given}, fails=said).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EPOCHS", "0"), ("EPOCHS", "-1"), ("GPUS", "0"), ("GPUS", "-1"), ("GPUS", "two"), ("ACCUMULATE", "0"),
+     ("BATCH", "0"), ("BATCH", "1.5"), ("BATCH", "08"), ("ROWS", "9" * 30), ("WARMUP", "-1"), ("NODES", "x"),
+     ("MASTER_PORT", "0")],
+)  # fmt: skip
+def test_numbers_that_are_none_are_one_sentence(start, name, value):
+    scripts = {"rec/train_refcoco.sh": own("rec")}
+    if name in ("EPOCHS", "BATCH", "GPUS"):
+        scripts["own/train_own.sh"] = {"DATA": "data"}
+    if name in ("GPUS", "NODES", "MASTER_PORT"):
+        scripts["rec/evaluate_refcoco.sh"] = {}
+    for script, variables in scripts.items():
+        said = start(script, **{**variables, name: value}, fails=f"{name} must be a whole number, ")
+        assert said.count("\n") == 1 and f"not '{value}'" in said
+
+
+def test_numbers_may_be_left_out_or_empty_and_warm_up_none_at_all(start):
+    (call,) = start("rec/train_refcoco.sh", **own("rec"), EPOCHS="", GPUS="", WARMUP="0", NODE_RANK="0")
+    assert (call["--max-epoch"], call["--warmup-updates"]) == ("10", "0")
 
 
 # -- several processes ---------------------------------------------------------------------------------------
@@ -353,6 +382,15 @@ def test_own_pictures_are_trained_on_from_anywhere(start):
     assert (call["--data-root"], call["--held-out"]) == ("data", "data/val.tsv")
     assert call["--total-num-update"] == str(2 * ROWS // 8) and call["--init-from"] == str(ROOT / "checkpoints/compact")
     start("own/train_own.sh", fails="set DATA to the folder")
+    for given, said in (
+        ({"MODEL": "/nope"}, "MODEL must be a model folder; there is no /nope/config.json"),
+        ({"SAVE": "data/val.tsv/run"}, "nothing can be written to SAVE=data/val.tsv/run"),
+    ):
+        assert start("own/train_own.sh", **{"DATA": "data", **given}, fails=said).count("\n") == 1
+    (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", DEVICE="cuda", PRECISION="bf16")
+    assert "--bf16" in call and "--cpu" not in call
+    (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", DEVICE="cuda")
+    assert not {"--fp16", "--bf16", "--amp", "--cpu"} & set(call.arguments)
 
 
 def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
