@@ -178,4 +178,4 @@ class SampleDataset(Dataset):
                 "--disable-validation."
             )
         logger.warning("%s Validation goes without.", told)
-        self.tasks = [task for task, served in zip(self.tasks, serves.any(axis=0).tolist(), strict=True) if served]
+        self.tasks = [self.tasks[number] for number in np.flatnonzero(serves.any(axis=0))]

@@ -22,6 +22,7 @@ from ..errors import RefHCMError
 from ..stopping import stop
 from . import saving
 from .going_on import set_target
+from .options import check_options
 from .trainer import SafeTrainer, StopAsked
 
 _MARK = "_refhcm_survival"
@@ -39,7 +40,8 @@ def install() -> None:
     saving.install()
     cli.Trainer = SafeTrainer
     for place, name, make in (
-        (cli, "main", _checked_main),
+        (cli, "main", _sole_main),
+        (cli.distributed_utils, "call_main", _checked_call),
         (cli, "train", _ending_its_loaders),
         (cli, "validate", _left_when_asked),
         (cli, "validate_and_save", _stopped_when_asked),
@@ -50,13 +52,16 @@ def install() -> None:
         setattr(place, name, wraps(original)(make(cli, original)))
 
 
-def _checked_main(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def _checked_call(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    def call_main(cfg: Any, *args: Any, **kwargs: Any) -> None:
+        check_options(cfg)  # before processes meet, which fails without a GPU
+        original(cfg, *args, **kwargs)
+
+    return call_main
+
+
+def _sole_main(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     def main(cfg: Any, *args: Any, **kwargs: Any) -> None:
-        if cfg.checkpoint.write_checkpoints_asynchronously:
-            raise RefHCMError(
-                "--write-checkpoints-asynchronously cannot be had: such files are not checked before older ones are "
-                "deleted, and checkpoint_last.pt would not be written."
-            )
         for function in (cli.checkpoint_utils.save_checkpoint, cli.should_stop_early):
             for name in _PATIENCE:  # of another run in this process
                 vars(function).pop(name, None)

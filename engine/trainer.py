@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..data.tsv import BadRow
 from ..errors import RefHCMError
 from ..stopping import parent, stop
-from .going_on import OWN, choose, option
+from .going_on import OWN, check_fits, choose, option
 from .nonfinite import NonFinite
 
 _STEP = inspect.unwrap(Trainer.train_step)
@@ -221,6 +221,8 @@ class SafeTrainer(Trainer):
         if not self.is_data_parallel_master:
             return None
         path, mark = choose(last, resume)
+        if path.is_file():
+            check_fits(path, self.get_model(), self.task.state_dict().get(OWN, {}))
         return str(path), mark
 
     def _own_state(self) -> dict[str, Any]:
