@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -73,6 +73,25 @@ def sole_user(folder: str | Path, cure: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def folder_of_run(
+    folder: str | Path, cure: str, leads: bool, told: Callable[[str | None], str | None]
+) -> Iterator[None]:
+    """`sole_user` for several processes, of which one `leads` and takes the folder; where it cannot, all raise its
+    RefHCMError. `told` gives in all what it was given in that one."""
+    refused = None
+    with contextlib.ExitStack() as stack:
+        if leads:
+            try:
+                stack.enter_context(sole_user(folder, cure))
+            except RefHCMError as error:
+                refused = str(error)
+        refused = told(refused)
+        if refused is not None:
+            raise RefHCMError(refused)
         yield
 
 

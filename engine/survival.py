@@ -10,15 +10,14 @@ import contextlib
 import importlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 import torch.distributed as dist
 
-from ..data.commands import sole_user
+from ..data.commands import folder_of_run
 from ..data.tsv import BadRow
-from ..errors import RefHCMError
 from ..stopping import stop
 from . import saving
 from .going_on import set_target
@@ -65,29 +64,25 @@ def _sole_main(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         for function in (cli.checkpoint_utils.save_checkpoint, cli.should_stop_early):
             for name in _PATIENCE:  # of another run in this process
                 vars(function).pop(name, None)
-        with contextlib.suppress(Finished), _own_folder(cfg):
+        leads = not _several() or dist.get_rank() == 0
+        cure = "end that run, or name another folder with --save-dir (SAVE)"
+        with contextlib.suppress(Finished), folder_of_run(cfg.checkpoint.save_dir, cure, leads, _told):
             original(cfg, *args, **kwargs)
 
     return main
 
 
-@contextlib.contextmanager
-def _own_folder(cfg: Any) -> Iterator[None]:
-    """The first process takes the run's folder for itself; where it cannot, all processes say so and end."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    refused: list[str | None] = [None]
-    with contextlib.ExitStack() as stack:
-        if not several or dist.get_rank() == 0:
-            try:
-                cure = "end that run, or name another folder with --save-dir (SAVE)"
-                stack.enter_context(sole_user(cfg.checkpoint.save_dir, cure))
-            except RefHCMError as error:
-                refused = [str(error)]
-        if several:
-            dist.broadcast_object_list(refused, 0)
-        if refused[0] is not None:
-            raise RefHCMError(refused[0])
-        yield
+def _told(sentence: str | None) -> str | None:
+    """That of the first process."""
+    if not _several():
+        return sentence
+    box = [sentence]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------
