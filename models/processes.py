@@ -44,6 +44,10 @@ class Processes:
         dist.all_gather_object(found, value)
         return found
 
+    def stretch(self, count: int) -> slice:
+        """The part of so many things that is this process's, about as long as that of the others, in order of ranks."""
+        return slice(count * self.rank // self.count, count * (self.rank + 1) // self.count)
+
     def any(self, flag: bool) -> bool:
         """Whether that is so in any process."""
         if self.count == 1:

@@ -188,3 +188,24 @@ def test_two_processes_stop_together_and_go_on_bit_for_bit(rows, tmp_path):  # n
         start(out, -1, "--resume")
         assert files(out) == files(tmp_path / "whole")
         assert same(state(out), state(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["label_map", "mask"])
+def test_two_processes_measure_what_one_does(rows, tmp_path, name):  # noqa: F811
+    torch.manual_seed(0)
+    config = label_map_training.LabelMapConfig.preset({"label_map": "compact", "mask": "mask"}[name])
+    save_label_map(tmp_path, label_map_training.LabelMapTokenizer(config))
+    command = ["-m", "refhcm.inference.label_map_evaluation", str(rows), "--tokenizer", str(tmp_path), "--name", name,
+               "--device", "cpu", "--threads", "1", "--json"]  # fmt: skip
+    launch = [str(ROOT / "run_scripts" / "launch.py"), "--standalone", "--nproc_per_node", "2"]
+    said = []
+    for before, figures in ((launch, "two.json"), ([], "one.json")):
+        done = subprocess.run(
+            [sys.executable, *before, *command, str(tmp_path / figures)], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(done.stdout)
+    assert said[0] == said[1] and said[0]
+    assert (tmp_path / "two.json").read_text() == (tmp_path / "one.json").read_text()

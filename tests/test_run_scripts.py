@@ -399,7 +399,9 @@ def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
     assert call["--nproc_per_node"] == "3" and call["-m"] == "refhcm.models.label_map_training"
     assert [call[name] for name in ("--valid", "--out", "--preset", "--batch", "--kind")] == [
         "data/val.tsv", "map", "published", "8", "person"]  # fmt: skip
-    (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
+    (call,) = start("label_map/evaluate_label_map.sh", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
+    assert call["--nproc_per_node"] == "3" and call["-m"] == "refhcm.inference.label_map_evaluation"
+    (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map")
     evaluation = ["-m", "refhcm.inference.label_map_evaluation"]
     assert call.arguments == [*evaluation, "data/val.tsv", "--tokenizer", "map", "--limit", "5"]
     (call,) = start("label_map/evaluate_label_map.sh", DATA="data/val.tsv", TOKENIZER="map", PRESET="mask")
