@@ -8,11 +8,13 @@ SIGUSR1 and Ctrl-C save a checkpoint and end the run; the same command goes on (
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 try:
     from refhcm.errors import RefHCMError
+    from refhcm.stopping import SIGNALS, parent, stop
 except ModuleNotFoundError:
     from launcher import RefHCMError  # says how to install the package
 
@@ -24,11 +26,10 @@ PLUGIN = Path(__file__).resolve().parent / "engine" / "refhcm_plugin"
 def main() -> None:
     """Hand the command line to fairseq; errors that a user can mend end as one sentence."""
     sys.argv += added(sys.argv)
+    parent.follow()
     try:
-        from refhcm.engine.stopping import stop  # importing the engine mends fairseq, so it comes before fairseq
-
-        with stop.listening():
-            from refhcm.engine import survival  # isort: skip
+        with stop.listening():  # before the imports, which take seconds
+            from refhcm.engine import survival  # mends fairseq, so it comes before fairseq
 
             survival.install()
             from fairseq_cli.train import cli_main  # isort: skip
@@ -64,4 +65,9 @@ def sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        if stop.asked:  # twice is not more: what is left to do is to end, with the code that says so
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)

@@ -29,16 +29,20 @@ _TRIED = 10
 _TIP = 2048
 """Bytes at each end of a picture that tell it from others: there lie a file's tables and its last pixels."""
 
+_SAMPLE = 64
+"""Rows of a stored index that are compared with the file."""
+_NEWLINE, _RETURN = b"\n\r"
+
 
 class TsvFile(RowFile):
     """Rows of a tab-separated file without a header, by number.
 
     The offsets of the lines are kept in `<file>.index.npy` (plain numbers, never pickle; mapped into memory, so that
-    all processes of a machine share them) and found anew when size or time of change differ; where the folder cannot be
-    written, or none of the first rows has the columns of a dataset, they stay in memory. Several processes may open a
-    file at once: each that finds no index writes one, whole. Empty lines are skipped, line ends of Windows and a mark
-    of UTF-8 at the beginning are no part of a field. Reading is thread-safe, and safe after fork or in spawned workers
-    (no file position).
+    all processes of a machine share them) and found anew when size or time of change differ, or the places of a sample
+    of rows; where the folder cannot be written, or none of the first rows has the columns of a dataset, they stay in
+    memory. Several processes may open a file at once: each that finds no index writes one, whole. Empty lines are
+    skipped, line ends of Windows and a mark of UTF-8 at the beginning are no part of a field. Reading is thread-safe,
+    and safe after fork or in spawned workers (no file position).
     """
 
     def __init__(
@@ -121,6 +125,8 @@ class TsvFile(RowFile):
         """Fill `_rows`, int64 (rows, 3): first byte, end (without the line end) and line number (from 1) of each."""
         place, stat = index_path(self.path), self.path.stat()
         stored = read_index(place, _INDEX_VERSION, stat)
+        if stored is not None and len(stored) and not _is_of(stored.reshape(-1, 3), self._bytes()):
+            stored = None
         known = stored is not None
         if stored is None:
             stored = _scan(self._bytes()) if stat.st_size else np.empty(0, np.int64)
@@ -147,6 +153,21 @@ def _scan(content: mmap.mmap) -> np.ndarray:
         ends_ -= (ends_ > begins) & (letters[ends_ - 1] == mark)
     rows = np.stack([begins, ends_, np.arange(1, len(ends))], axis=1)
     return rows[ends_ > begins].ravel()
+
+
+def _is_of(rows: np.ndarray, content: mmap.mmap) -> bool:
+    """Whether rows begin and end where lines do, in a sample: size and time of a file are also those of another that
+    was put in its place by a copy that keeps times."""
+    for row in np.unique(np.linspace(0, len(rows) - 1, _SAMPLE).astype(np.int64)):
+        begin, end = map(int, rows[row, :2])
+        if not 0 <= begin < end <= len(content):
+            return False
+        mark = begin == len(codecs.BOM_UTF8) and content[:begin] == codecs.BOM_UTF8
+        if begin and not mark and content[begin - 1] != _NEWLINE:
+            return False
+        if end < len(content) and content[end] not in (_NEWLINE, _RETURN):
+            return False
+    return True
 
 
 # -- indices -------------------------------------------------------------------------------------------------

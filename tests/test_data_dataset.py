@@ -258,8 +258,21 @@ def test_a_file_may_have_few_bad_rows_and_not_many(faulty, caplog):
 
 
 def test_a_task_that_lacks_its_labels_is_refused(rkpt):
-    with pytest.raises(RefHCMError, match=r"No row of .*rkpt\.tsv can serve task rpar: 6 do not know codes"):
+    with pytest.raises(RefHCMError, match=r"No row of .*rkpt\.tsv can serve task rpar: 6 do not know codes\. Leave"):
         SampleDataset(rkpt, [task("rec"), task("rpar")], 8)
+
+
+def test_validation_leaves_out_a_task_that_no_row_serves_and_refuses_to_be_without_any(rkpt, caplog):
+    plain = SampleDataset(rkpt, [task("rec"), task("rkpt")], 8)
+    samples = SampleDataset(rkpt, [task("rpar"), task("rec"), task("rhrc"), task("rkpt")], 8, drop_idle=True)
+    assert [asked.name for asked in samples.tasks] == ["rec", "rkpt"] and len(samples) == len(plain)
+    for one, other in zip(samples[4], plain[4], strict=True):
+        assert (one["id"], one["task"]) == (other["id"], other["task"])
+        assert np.array_equal(one["target"], other["target"])
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "task rpar: 6 do not know codes" in warnings[0] and "task rhrc" in warnings[0]
+    with pytest.raises(RefHCMError, match=r"task rpar: 6 do not know codes\. Validate on .*--disable-validation"):
+        SampleDataset(rkpt, [task("rpar")], 8, drop_idle=True)
 
 
 def test_unknown_kind_and_empty_file_are_refused(tmp_path, rkpt):
