@@ -19,7 +19,7 @@ from ..data.images import ImageSource, open_image, to_tensor
 from ..data.samples import pad_right
 from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
 from ..errors import RefHCMError
-from ..models.abilities import Abilities
+from ..models.abilities import Abilities, Presence
 from ..models.decoding import Settings, generate
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
@@ -96,12 +96,13 @@ class RefHCMPredictor:
     """A loaded model that answers questions about pictures; `refhcm.load` makes one.
 
     Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting;
-    `abilities` is what the model was trained for.
+    `abilities` is what the model was trained for, `presence` what its own chance that anybody fits is worth.
     """
 
     def __init__(
         self, model: RefHCM, vocabulary: Vocabulary, label_map: LabelMapTokenizer | None = None, *,
         masks: LabelMapTokenizer | None = None, threshold: float = 0.0, abilities: Abilities | None = None,
+        presence: Presence | None = None,
     ) -> None:  # fmt: skip
         self.model = model.eval()
         self.vocabulary = vocabulary
@@ -109,6 +110,7 @@ class RefHCMPredictor:
         self.masks = masks
         self.threshold = threshold
         self.abilities = abilities or Abilities()
+        self.presence = presence or Presence()
         weight = model.encoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._tasks: dict[str, Task] = {}
