@@ -1,18 +1,28 @@
-"""Questions of a batch put to a network, and its answers read back: what scoring and training's validation share."""
+"""Questions put to a network, and its answers read back: what scoring, training's validation and prediction share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from ..data.samples import Batch
+from ..data.annotation import Box, Question
+from ..data.samples import Batch, pad_right
+from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
 from ..errors import RefHCMError
+from ..models.abilities import Presence
 from ..models.decoding import generate
+from ..models.encoder import Memory
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
+from .presence import deciding
 from .shapes import choose_paste, fill_shapes
+
+Beginning = Box | None
+"""The box that an answer must begin with, in pixels of its picture; None leaves it free."""
 
 
 class ModelError(RefHCMError):
@@ -30,6 +40,7 @@ def answer_batch(
     masks: LabelMapTokenizer | None = None,
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
+    presence: Presence | None = None,
 ) -> list[Reading]:
     """The model's best answers to the questions of a batch, in pixels of their pictures.
 
@@ -41,28 +52,88 @@ def answer_batch(
         label_map, masks: Where they are given, `Reading.parts` and `Reading.mask` are filled.
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
+        presence: From where on somebody fits, where the answer may be nobody.
 
     Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
-    weight = model.encoder.embed_tokens.weight
-    inputs = {name: batch["net_input"][name] for name in ("src_tokens", "patch_masks", "image_index")}
-    questions, pictures = batch["questions"], batch["net_input"]["patch_images"]
-    if rows is not None:
-        chosen = torch.as_tensor(list(rows), dtype=torch.int64)
-        inputs = {name: value[chosen.to(value.device)] for name, value in inputs.items()}
-        questions = [questions[row] for row in rows]
-        used, inputs["image_index"] = inputs["image_index"].unique(return_inverse=True)
-        pictures = pictures[used]
+    features, pictures, questions = look(model, batch, rows)
     if not questions:
         return []
-    inputs = {name: value.to(weight.device) for name, value in inputs.items()}
-    features = model.image_features(pictures.to(weight.device, weight.dtype))
-    memory = model.encode(inputs["src_tokens"], features, inputs["patch_masks"], inputs["image_index"])
-    try:
-        found = generate(model, memory, task.grammar(), beam)
-    except RefHCMError as error:
-        raise ModelError(str(error)) from error
-    readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
+    readings = ask(model, task, features, pictures, questions, beam, presence=presence)
     sizes = [question.size for question in questions]
     fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
     return readings
+
+
+@torch.inference_mode()
+def look(model: RefHCM, batch: Batch, rows: Sequence[int] | None = None) -> tuple[Tensor, list[int], list[Question]]:
+    """What the vision trunk makes of a batch's pictures [N, C, h, w], which of these each row is about, and the rows'
+    questions; of all rows, or of those that are given and their pictures alone."""
+    weight = model.encoder.embed_tokens.weight
+    questions, pictures = batch["questions"], batch["net_input"]["patch_images"]
+    index = batch["net_input"]["image_index"].cpu()
+    if rows is not None:
+        chosen = torch.as_tensor(list(rows), dtype=torch.int64)
+        questions = [questions[row] for row in rows]
+        used, index = index[chosen].unique(return_inverse=True)
+        pictures = pictures[used.to(pictures.device)]
+    features = model.image_features(pictures.to(weight.device, weight.dtype)) if questions else pictures
+    return features, index.tolist(), list(questions)
+
+
+@torch.inference_mode()
+def ask(
+    model: RefHCM, task: Task, features: Tensor, pictures: Sequence[int], questions: Sequence[Question], beam: int = 1,
+    *, begin: Sequence[Beginning] | None = None, presence: Presence | None = None,
+) -> list[Reading]:  # fmt: skip
+    """The best answers to questions about pictures that have been looked at: part maps and masks as codes only.
+
+    Args:
+        features: Of N pictures, as the vision trunk gives them; it runs once, whatever is asked.
+        pictures: Which of them each question is about, 0 to N - 1.
+        begin: The box that each answer begins with. None: it is free, but where the task's answer is a region's, that
+            region.
+        presence: From where on somebody fits, where the answer may be nobody.
+
+    ModelError where the network's numbers are not finite.
+    """
+    device = features.device
+    if begin is None:
+        begin = [question.region if task.repeats_region else None for question in questions]
+    sources = [torch.tensor([BOS, *task.instruction(question), EOS]) for question in questions]
+    index = torch.tensor(list(pictures), device=device)
+    memory: Memory = model.encode(pad_right(sources, PAD).to(device), features, image_index=index)
+    settings = replace(deciding(presence or Presence()), prefix=_prefix(task.vocabulary, questions, begin, device))
+    try:
+        found = generate(model, memory, task.grammar(), beam, settings)
+    except RefHCMError as error:
+        raise ModelError(str(error)) from error
+    readings = []
+    for (best, *_), question, box in zip(found, questions, begin, strict=True):
+        reading = task.read(best, question.size)
+        if box is not None:  # what was given is no part of how sure the model is
+            reading.box, reading.score = box, best.confidence(4)
+        readings.append(reading)
+    return readings
+
+
+def box_bins(vocabulary: Vocabulary, box: Box, size: tuple[int, int]) -> list[int]:
+    """A box as four bins, at least one bin wide and high, as the grammar wants it."""
+    width, height = size
+    left, top, right, bottom = vocabulary.quantize([box[0] / width, box[1] / height, box[2] / width, box[3] / height])
+    last = vocabulary.bin_span[1] - 1
+    left, top = min(left, last - 1), min(top, last - 1)
+    return [left, top, max(right, left + 1), max(bottom, top + 1)]
+
+
+def _prefix(
+    vocabulary: Vocabulary, questions: Sequence[Question], begin: Sequence[Beginning], device: torch.device
+) -> Tensor | None:
+    """The bins that answers begin with, int64 [questions, 4], `<pad>` where they are free; None where all are."""
+    if all(box is None for box in begin):
+        return None
+    rows = [
+        [PAD] * 4 if box is None else box_bins(vocabulary, box, question.size)
+        for box, question in zip(begin, questions, strict=True)
+    ]
+    return torch.tensor(rows, device=device)

@@ -6,9 +6,10 @@ meant. What else is wanted of each (pose, mask, parts) is asked afterwards, by t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..data.annotation import Annotation
+from ..data.known import About
 from ..data.vocabulary import Vocabulary
 from ..metrics.grec import GrecMeter
 from ..models.grammar import BoxesRule
@@ -71,7 +72,7 @@ class Grec(Task):
 
     name = "grec"
     needs = ()
-    meant = "people"
+    meant: ClassVar[About] = "people"
     by_words = True
     prompt = ' which regions does the text " {} " describe?'
 
