@@ -84,6 +84,10 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     _add_question(parser)
     parser.add_argument("--out", metavar="DIR", help="write annotated pictures, part maps and JSON into this folder")
+    parser.add_argument(
+        "--attention", nargs="*", metavar="NAME",
+        help="draw where the model looked, too: for all it answers, or for outputs and keypoints like box left_wrist",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     many = parser.add_argument_group("many questions")
     many.add_argument("--requests", metavar="IN.jsonl", help='lines like {"image": "a.jpg", "text": "the man in red"}')
@@ -121,6 +125,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
     _check_asked(arguments)
     if arguments.out:
         _writable("--out", arguments.out)
+    elif options["attention"]:
+        raise UsageError("--attention draws pictures: name the folder for them with --out.")
     answer = _load(arguments)(arguments.image, arguments.text, region=arguments.region, **options)
     written = _save(answer, arguments.image, arguments.out) if arguments.out else []
     print(answer.to_json() if arguments.json else _summary(answer, arguments.image, written))
@@ -152,7 +158,7 @@ def _predict_many(arguments: argparse.Namespace) -> int:
     _writable("--answers", answers.parent)
     if answers.exists() and not os.access(answers, os.W_OK):
         raise RefHCMError(f"--answers: {answers} may not be written: name a file that is yours.")
-    if arguments.out or Path(files).exists():  # otherwise it is made when there is a part map to write
+    if arguments.out or Path(files).exists():  # otherwise it is made when there is something to write
         _writable("--out", files)
     failed = run_requests(
         _load(arguments),
@@ -270,11 +276,14 @@ def run_version(arguments: argparse.Namespace) -> int:
 
 # -- shared --------------------------------------------------------------------------------------------------
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Tasks and beam, checked before a model is loaded."""
-    from .inference.asking import TASKS, check_beam, check_tasks
+    """Tasks, beam and attention, checked before a model is loaded."""
+    from .inference.asking import TASKS, check_attention, check_beam, check_tasks
 
+    named = getattr(arguments, "attention", None)  # None: not asked for, an empty list: of everything
     try:
-        return {"tasks": check_tasks(",".join(arguments.tasks or TASKS)), "beam": check_beam(arguments.beam)}
+        tasks = check_tasks(",".join(arguments.tasks or TASKS))
+        attention = check_attention(named or named is not None, tasks)
+        return {"tasks": tasks, "beam": check_beam(arguments.beam), "attention": attention}
     except RefHCMError as error:
         raise UsageError(str(error)) from error
 
@@ -321,6 +330,8 @@ def _summary(answer: Answer, image: str | Path, written: Sequence[Path]) -> str:
         lines.append(f"  parts      {', '.join(answer.parts) or 'none'}")
     if answer.caption is not None:
         lines.append(f"  caption    {answer.caption}")
+    if answer.attention_maps is not None and not answer.attention_names:
+        lines.append("  attention  nothing to draw: what it was wanted of was not answered")
     lines += [f"  written    {path}" for path in written]
     return "\n".join(lines)
 

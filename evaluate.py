@@ -55,6 +55,8 @@ def options() -> argparse.ArgumentParser:
     result = parser.add_argument_group("what comes out")
     keep = "keep every answer here, one JSONL file per task; the same command goes on where it was cut off"
     result.add_argument("--out", metavar="FOLDER", help=keep)
+    looked = "with --out: draw where the model looked in N of the questions, a page TASK.attention.html per task"
+    result.add_argument("--attention", type=int, metavar="N", help=looked)
     result.add_argument("--json", metavar="FILE", help="write the figures here; --out puts them in figures.json too")
     result.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     return parser

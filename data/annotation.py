@@ -32,6 +32,11 @@ PART_NAMES = (
 )  # fmt: skip
 """The 20 classes of a part map, in the order of CIHP."""
 
+MASK_NAMES = ("background", "person", "other people")
+"""The classes of a three-way mask: of a region, or of a whole picture in which one person is meant."""
+PERSON, OTHERS = 1, 2
+"""Numbers of the classes of `MASK_NAMES` that are people."""
+
 PART_COLOURS = (
     (0, 0, 0), (128, 0, 0), (255, 0, 0), (0, 85, 0), (170, 0, 51), (255, 85, 0), (0, 0, 85), (0, 119, 221),
     (85, 85, 0), (0, 85, 85), (85, 51, 0), (52, 86, 128), (0, 128, 0), (0, 0, 255), (51, 170, 221), (0, 255, 255),

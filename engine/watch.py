@@ -20,7 +20,7 @@ from fairseq.tasks import FairseqTask
 from ..data.annotation import CODE_GRID
 from ..data.dataset import MultiTaskDataset
 from ..errors import RefHCMError
-from ..inference.page import Entry, draw_pair, page, write_page
+from ..inference.page import Entry, as_jpeg, draw_pair, page, write_page
 from ..metrics.records import RecordFile
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import load_label_map
@@ -103,7 +103,7 @@ class Watch:
 
     def _draw(self, folder: Path, subset: str, update: int, figures: progress.Figures) -> None:
         entries, self.drawn = self.drawn, []
-        pictures = [draw_pair(entry) for entry in entries]
+        pictures = [as_jpeg(draw_pair(entry)) for entry in entries]
         shown = {name: figures[name] for name in progress.headlines(figures)}
         content = page(f"{subset}, update {update}", shown, entries, pictures)
         path = write_page(folder, f"{update:08d}-{subset}", content, self.options["keep_pictures"])

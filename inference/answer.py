@@ -18,6 +18,8 @@ from ..errors import RefHCMError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .attention import AttentionMaps
+
 COORDINATE_DECIMALS = 2
 """Digits behind the point of pixel coordinates in JSON: finer than any bin of any size of picture we accept."""
 
@@ -84,6 +86,8 @@ class Answer:
     """One sentence that describes the person."""
     source: Image | PictureFile | None = field(default=None, repr=False)
     """The picture that was asked about: its file where it was given as one, otherwise the picture itself."""
+    attention_maps: AttentionMaps | None = field(default=None, repr=False)
+    """Where the model looked, of a question that was asked with `attention`; see `attention`."""
 
     def __post_init__(self) -> None:
         width, height = self.size
@@ -112,6 +116,55 @@ class Answer:
             return ()
         return tuple(name for part, name in enumerate(PART_NAMES) if part and (self.parsing == part).any())
 
+    @property
+    def attention_names(self) -> tuple[str, ...]:
+        """What `attention` can be asked about: outputs and keypoints that were answered. Empty without maps."""
+        return self.attention_maps.names if self.attention_maps else ()
+
+    def attention(self, name: str, index: int | None = None, *, cells: bool = False) -> np.ndarray:
+        """Where in the picture the model looked while it wrote a part of this answer.
+
+        Args:
+            name: One of `attention_names`: "box", "keypoints" (all of them), a keypoint like "left_wrist", "parsing",
+                "caption".
+            index: One of what that consists of, from 0, in place of the mean over all: side of the box (left, top,
+                right, bottom), coordinate of a keypoint (x, y), place of the part map's 8 rows of 6, word of the
+                caption (as `caption.split()` counts).
+            cells: Give the model's own picture cells, float32 [h, w], in shares of its attention: their sum is the
+                share of the whole picture, and what is missing to 1 went to the words of the question.
+
+        Returns float32 [H, W] in the picture's pixels, in [0, 1], where 1 is the strongest cell (bilinear between the
+        centres of cells). RefHCMError where the question was asked without attention=True, or about what this answer
+        does not hold; of a given region there is no "box", because it is no answer.
+        """
+        from .attention import spread
+
+        found = self._maps().cells(name, index)
+        return found if cells else spread(found, self.size)
+
+    def draw_attention(self, *names: str, image: Any = None) -> Image:
+        """The picture under heat maps, one for each name, RGB; without names all of `attention_names`.
+
+        "keypoints" stands for each of them, "caption" for each of its words. `image` as in `draw`. RefHCMError as in
+        `attention`, and where there is nothing to draw.
+        """
+        from .draw_attention import draw_attention
+
+        maps = self._maps()
+        return draw_attention(self._picture(image, "draw_attention(image=picture)"), self, maps, names)
+
+    def _maps(self) -> AttentionMaps:
+        if self.attention_maps is None:
+            raise RefHCMError("This answer holds no attention maps: ask with attention=True.")
+        return self.attention_maps
+
+    def _picture(self, image: Any, call: str) -> Any:
+        """What to draw on: `image`, or the picture that was asked about."""
+        picture = self.image if image is None else image
+        if picture is None:
+            raise RefHCMError(f"This answer does not hold its picture: give it to {call}.")
+        return picture
+
     def draw(self, image: Any = None, panel: bool = True) -> Image:
         """The picture with this answer drawn on it, RGB.
 
@@ -122,13 +175,10 @@ class Answer:
         """
         from .draw import draw_answer
 
-        picture = self.image if image is None else image
-        if picture is None:
-            raise RefHCMError("This answer does not hold its picture: give it to draw(picture).")
-        return draw_answer(picture, self, panel=panel)
+        return draw_answer(self._picture(image, "draw(picture)"), self, panel=panel)
 
     def to_dict(self, parsing_file: str | None = None) -> dict[str, Any]:
-        """A dictionary of plain numbers, strings and lists, ready for JSON (no NaN).
+        """A dictionary of plain numbers, strings and lists, ready for JSON (no NaN). Attention maps are left out.
 
         `parsing` is None without a part map, `parsing_file` when it is given (where the map was saved), and otherwise
         one COCO run-length mask per part: {"hair": {"size": [H, W], "counts": "..."}, ...}.
@@ -152,7 +202,9 @@ class Answer:
     def save(self, folder: str | Path, stem: str, image: Any = None) -> list[Path]:
         """Write `stem.json`, with a part map `stem_parts.png`, and with `image` the drawing `stem.png`.
 
-        The folder is made when it is missing. Returns the paths that were written, the JSON file first.
+        Attention maps go into `stem_attention.npz` (see `AttentionMaps.save`), and with `image` into
+        `stem_attention.png`. The folder is made when it is missing. Returns the paths that were written, the JSON file
+        first.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +215,11 @@ class Answer:
         if image is not None:
             written.append(folder / f"{stem}.png")
             self.draw(image).save(written[-1])
+        if self.attention_maps is not None and self.attention_names:
+            written.append(self.attention_maps.save(folder / f"{stem}_attention.npz"))
+            if image is not None:
+                written.append(folder / f"{stem}_attention.png")
+                self.draw_attention(image=image).save(written[-1])
         written[0].write_text(self.to_json(parts.name, indent=1) + "\n", encoding="utf-8")
         return written
 

@@ -18,6 +18,7 @@ from ..models.encoder import Memory
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
+from .attention import record_attention
 from .presence import deciding
 from .shapes import choose_paste, fill_shapes
 
@@ -41,6 +42,7 @@ def answer_batch(
     published_paste: bool = False,
     rows: Sequence[int] | None = None,
     presence: Presence | None = None,
+    attention: bool = False,
 ) -> list[Reading]:
     """The model's best answers to the questions of a batch, in pixels of their pictures.
 
@@ -53,13 +55,14 @@ def answer_batch(
         published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
         presence: From where on somebody fits, where the answer may be nobody.
+        attention: Fill `Reading.attention`.
 
     Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
     features, pictures, questions = look(model, batch, rows)
     if not questions:
         return []
-    readings = ask(model, task, features, pictures, questions, beam, presence=presence)
+    readings = ask(model, task, features, pictures, questions, beam, presence=presence, attention=attention)
     sizes = [question.size for question in questions]
     fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
     return readings
@@ -84,7 +87,7 @@ def look(model: RefHCM, batch: Batch, rows: Sequence[int] | None = None) -> tupl
 @torch.inference_mode()
 def ask(
     model: RefHCM, task: Task, features: Tensor, pictures: Sequence[int], questions: Sequence[Question], beam: int = 1,
-    *, begin: Sequence[Beginning] | None = None, presence: Presence | None = None,
+    *, begin: Sequence[Beginning] | None = None, presence: Presence | None = None, attention: bool = False,
 ) -> list[Reading]:  # fmt: skip
     """The best answers to questions about pictures that have been looked at: part maps and masks as codes only.
 
@@ -94,6 +97,7 @@ def ask(
         begin: The box that each answer begins with. None: it is free, but where the task's answer is a region's, that
             region.
         presence: From where on somebody fits, where the answer may be nobody.
+        attention: Fill `Reading.attention`.
 
     ModelError where the network's numbers are not finite.
     """
@@ -114,6 +118,8 @@ def ask(
         if box is not None:  # what was given is no part of how sure the model is
             reading.box, reading.score = box, best.confidence(4)
         readings.append(reading)
+    if attention:
+        record_attention(model, memory, task.grammar(), [best for best, *_ in found], readings)
     return readings
 
 

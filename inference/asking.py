@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..data.annotation import Box, Question
+from ..data.annotation import KEYPOINT_NAMES, Box, Question
 from ..errors import RefHCMError
 
 TASKS = ("box", "keypoints", "parsing", "caption")
@@ -27,6 +27,27 @@ def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
     if not names:
         raise RefHCMError(f"No task was given: ask for one or more of {', '.join(TASKS)}.")
     return tuple(task for task in TASKS if task in names)
+
+
+def check_attention(attention: bool | Sequence[str], tasks: Sequence[str] = TASKS) -> tuple[str, ...]:
+    """Of what attention maps are wanted, as names of outputs and keypoints: none, all outputs that `tasks` asks for, or
+    those that are named."""
+    if isinstance(attention, bool):
+        return tuple(tasks) if attention else ()
+    if isinstance(attention, str) or not isinstance(attention, Iterable):
+        raise RefHCMError(f"Attention is True, False or a list of names, not {attention!r}.")
+    names = tuple(attention)
+    for name in names:
+        if name not in TASKS and name not in KEYPOINT_NAMES:
+            raise RefHCMError(f"Unknown output {name!r}: there is attention of {', '.join((*TASKS, *KEYPOINT_NAMES))}.")
+        if (output := output_of(name)) not in tasks:
+            raise RefHCMError(f"Attention of {name!r} needs the task {output!r}, which is not asked for: add it.")
+    return tuple(dict.fromkeys(names))
+
+
+def output_of(name: str) -> str:
+    """The output that a name belongs to: a keypoint's to "keypoints", others are outputs themselves."""
+    return "keypoints" if name in KEYPOINT_NAMES else name
 
 
 def check_batch_size(batch_size: int) -> int:

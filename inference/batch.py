@@ -142,7 +142,8 @@ def run_requests(
     """Answer `requests` and write one JSON line each to the file `answers`; returns how many lines failed.
 
     Part maps go as PNG files into the folder `files` (made when needed), with `draw` annotated pictures too.
-    `options` (tasks, beam) are handed to `model.many`. Lines are written as soon as their batch is answered.
+    `options` (tasks, beam, attention) are handed to `model.many`; attention maps are drawn into `files`.
+    Lines are written as soon as their batch is answered.
     """
     batch_size = check_batch_size(batch_size)
     answers, files = Path(answers), Path(files).resolve()
@@ -187,7 +188,7 @@ def _ask(model: Model, requests: Sequence[Request], options: dict[str, Any]) -> 
 
 
 def _answer_line(request: Request, answer: Answer, files: Path, draw: bool) -> dict[str, Any]:
-    """The request's fields, the answer's, and the path of its part map, which is written here."""
+    """The request's fields, the answer's, and the path of its part map, which is written here, as are drawings."""
     stem = f"{request.number:06d}"
     parsing = None
     if answer.parsing is not None:
@@ -195,6 +196,9 @@ def _answer_line(request: Request, answer: Answer, files: Path, draw: bool) -> d
     if draw:
         files.mkdir(parents=True, exist_ok=True)
         answer.draw(request.picture).save(files / f"{stem}.png")
+    if answer.attention_names:
+        files.mkdir(parents=True, exist_ok=True)
+        answer.draw_attention(image=request.picture).save(files / f"{stem}_attention.png")
     values = answer.to_dict(parsing)
     fields = {name: value for name, value in request.fields.items() if name != "error"}  # it would say that this failed
     return {**fields, **{name: values[name] for name in ANSWER_FIELDS}, "parsing": parsing}

@@ -50,15 +50,8 @@ def draw_answer(image: Any, answer: Answer, panel: bool = True) -> Image.Image:
     `image` is a path, bytes, PIL picture or uint8 array [H, W, 3] of the size that the answer is for; RefHCMError when
     it is not. A limb is drawn only where both its ends are present. See `Answer.draw` for `panel`.
     """
-    from ..data.images import open_image
-
-    picture = open_image(image)
-    if picture.size != tuple(answer.size):
-        raise RefHCMError(
-            f"This answer is about a picture of {answer.size[0]} x {answer.size[1]} pixels; the one to draw on has "
-            f"{picture.width} x {picture.height}."
-        )
-    scale = _scale(picture.size) if panel else 1.0
+    picture = open_shown(image, answer.size)
+    scale = shown_scale(picture.size) if panel else 1.0
     if scale != 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.BICUBIC)
@@ -68,7 +61,25 @@ def draw_answer(image: Any, answer: Answer, panel: bool = True) -> Image.Image:
     return _add_panel(picture, answer) if panel else picture
 
 
-def _scale(size: tuple[int, int]) -> float:
+def open_shown(image: Any, size: tuple[int, int]) -> Image.Image:
+    """The picture to draw on; RefHCMError where it has not the size (width, height) that the answer is for."""
+    from ..data.images import open_image
+
+    picture = open_image(image)
+    if picture.size != tuple(size):
+        raise RefHCMError(
+            f"This answer is about a picture of {size[0]} x {size[1]} pixels; the one to draw on has "
+            f"{picture.width} x {picture.height}."
+        )
+    return picture
+
+
+def asked_about(answer: Answer) -> str:
+    """The question, for a reader."""
+    return f"“{answer.text}”" if answer.text is not None else "The marked region"
+
+
+def shown_scale(size: tuple[int, int]) -> float:
     """How much a picture is enlarged or shrunk to be shown."""
     side = max(size)
     return min(max(1.0, SMALLEST_SIDE / side), MOST_ENLARGED) if side < LARGEST_SIDE else LARGEST_SIDE / side
@@ -203,7 +214,7 @@ def _side_colour(a: int, b: int) -> Colour:
 
 def _paint_score(draw: ImageDraw.ImageDraw, answer: Answer, scale: float, unit: float, size: tuple[int, int]) -> None:
     """The score as a tag on the box's upper left corner: above it where there is room, inside otherwise."""
-    font = _font(max(9, round(13 * unit)))
+    font = load_font(max(9, round(13 * unit)))
     text = f"{answer.score:.2f}"
     margin = 3 * unit
     width, height = font.getlength(text) + 2 * margin, font.size + 2 * margin
@@ -222,13 +233,12 @@ def _add_panel(picture: Image.Image, answer: Answer) -> Image.Image:
     width = max(picture.width, PANEL_WIDTH)
     unit = max(1.0, _unit((width, picture.height)))
     margin, size = round(12 * unit), round(15 * unit)
-    head, body = _font(round(size * 1.1)), _font(size)
+    head, body = load_font(round(size * 1.1)), load_font(size)
     room = width - 2 * margin
-    asked = f"“{answer.text}”" if answer.text is not None else "The marked region"
-    rows = [(line, head, TEXT_COLOUR) for line in _wrap(asked, head, room)]
+    rows = [(line, head, TEXT_COLOUR) for line in break_lines(asked_about(answer), head, room)]
     if not answer.present:
-        rows += [(line, body, ABSENT_COLOUR) for line in _wrap(ABSENT, body, room)]
-    rows += [(line, body, FAINT_COLOUR) for line in _wrap(answer.caption or "", body, room)]
+        rows += [(line, body, ABSENT_COLOUR) for line in break_lines(ABSENT, body, room)]
+    rows += [(line, body, FAINT_COLOUR) for line in break_lines(answer.caption or "", body, room)]
     chips = _place_chips(_legend(answer), body, room)
     step = round(size * 1.45)
     chips_height = margin // 2 + step * (1 + chips[-1][3]) if chips else 0
@@ -269,7 +279,7 @@ def _place_chips(entries: list[tuple[str, Colour]], font: Any, room: int) -> lis
     return placed
 
 
-def _wrap(text: str, font: Any, room: int) -> list[str]:
+def break_lines(text: str, font: Any, room: int) -> list[str]:
     """Break a text into at most `TEXT_LINES` lines of `room` pixels; what is left over becomes an ellipsis."""
     words = [piece for word in text.split() for piece in _pieces(word, font, room)]
     lines: list[str] = []
@@ -297,6 +307,6 @@ def _pieces(word: str, font: Any, room: int) -> list[str]:
 
 
 @lru_cache(maxsize=16)
-def _font(size: int) -> Any:
+def load_font(size: int) -> Any:
     """Pillow's own font (Aileron, bundled with it), so that drawings look the same on every machine."""
     return ImageFont.load_default(size)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
+from .attention_page import attention_page
 from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
 from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
 from .evaluation import evaluate
@@ -59,20 +61,23 @@ class Job:
     device: str | None = None
     dtype: str | None = None
     out: str | None = None
+    attention: int | None = None
     json: str | None = None
     markdown: bool = False
 
 
 def check(job: Job) -> None:
     """Refuse, before anything costs time, what could only fail later; settle the kind of the file."""
-    in_range(1, scenes=job.scenes, limit=job.limit, beam=job.beam, batch_size=job.batch_size)
+    in_range(1, scenes=job.scenes, limit=job.limit, beam=job.beam, batch_size=job.batch_size, attention=job.attention)
     in_range(0, workers=job.workers)
     if job.json and (Path(job.json).is_dir() or not Path(job.json).parent.is_dir()):
         raise RefHCMError(f"--json {job.json} cannot be written: name a file in a folder that exists.")
     if job.score:
-        if job.checkpoint or job.data or job.out:
-            raise RefHCMError("--score reads saved answers: leave --checkpoint, --data and --out out.")
+        if job.checkpoint or job.data or job.out or job.attention:
+            raise RefHCMError("--score reads saved answers: leave --checkpoint, --data, --out and --attention out.")
         return
+    if job.attention and not job.out:
+        raise RefHCMError("--attention draws pages: name the folder for them with --out.")
     check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
     if not job.data and job.kind not in (None, OWN):
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
@@ -136,7 +141,21 @@ class _Scoring:
             results.append(result)
             if not job.checkpoint:
                 self.tell(told(result, job.markdown))
+            self.ranks.first(partial(self._draw_attention, predictor, result, name))
         return results
+
+    def _draw_attention(self, predictor: RefHCMPredictor, result: Evaluation, name: str) -> None:
+        """A page of where the model looked, beside the answers, where it is wanted."""
+        job = self.job
+        if job.attention is None or job.out is None:
+            return
+        content = attention_page(
+            predictor, self.data, self.kind, result, job.attention, limit=self.limit, protocol=job.protocol,
+            beam=job.beam,
+        )  # fmt: skip
+        path = Path(job.out) / name / f"{result.task}.attention.html"
+        path.write_text(content, encoding="utf-8")
+        self.tell(f"where the model looked: {path}")
 
     def tell(self, text: str) -> None:
         """Print, in one of the processes, and once."""

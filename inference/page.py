@@ -29,6 +29,7 @@ MOST_LETTERS = 300
 """Longer captions are cut."""
 QUALITY = 82
 INDEX = "index.html"
+PAIRS = f'Left: the answer. Right: the truth. <a href="{INDEX}">All pages</a>'
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1010px;margin:24px auto;padding:0 12px;color:#1c1e24}
 h1{font-size:20px}section{margin:28px 0;border-top:1px solid #ccc;padding-top:10px}img{max-width:100%}
@@ -55,8 +56,8 @@ def resize(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def draw_pair(entry: Entry) -> bytes:
-    """JPEG: the answer on the left, the truth on the right. The truth shows only what the task asks for."""
+def draw_pair(entry: Entry) -> Image.Image:
+    """The answer on the left, the truth on the right. The truth shows only what the task asks for."""
     found, truth = entry.found, entry.truth
     keypoints = None
     if found.keypoints is not None and truth.keypoints is not None:
@@ -72,8 +73,13 @@ def draw_pair(entry: Entry) -> bytes:
     sheet = Image.new("RGB", (2 * width + GAP, height), "white")
     for place, side in enumerate(sides):
         sheet.paste(side, (place * (width + GAP), 0))
+    return sheet
+
+
+def as_jpeg(picture: Image.Image) -> bytes:
+    """A picture as it stands in a page."""
     file = io.BytesIO()
-    sheet.save(file, "JPEG", quality=QUALITY)
+    picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
@@ -95,14 +101,16 @@ def _draw(
     return draw_answer(picture, answer, panel=False)
 
 
-def page(title: str, scores: Mapping[str, float], entries: Sequence[Entry], drawn: Sequence[bytes]) -> str:
-    """The page as HTML; `drawn` are the pictures of the entries (`draw_pair`)."""
+def page(
+    title: str, scores: Mapping[str, float], entries: Sequence[Entry], drawn: Sequence[bytes], about: str = PAIRS
+) -> str:
+    """The page as HTML; `drawn` are the pictures of the entries, as JPEG, and `about` (HTML) explains them."""
     rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{value:.4f}</td></tr>" for name, value in scores.items())
     sections = "".join(_section(entry, jpeg) for entry, jpeg in zip(entries, drawn, strict=True))
     return (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p>Left: the answer. Right: the truth. <a href="{INDEX}">All pages</a></p><table>{rows}</table>{sections}'
+        f"<p>{about}</p><table>{rows}</table>{sections}"
     )
 
 

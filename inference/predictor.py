@@ -24,7 +24,8 @@ from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
 from .answer import Answer, PictureFile
 from .answering import Beginning, ask
-from .asking import TASKS, check_batch_size, check_beam, check_pair, check_question, check_tasks
+from .asking import TASKS, check_attention, check_batch_size, check_beam, check_pair, check_question, check_tasks
+from .attention import AttentionMaps
 from .shapes import fill_shapes
 
 Region = Sequence[float]
@@ -41,6 +42,8 @@ class _Row:
     question: Question
     place: Reading
     caption: Reading | None = None
+    attention: tuple[str, ...] = ()
+    """Of what attention maps are kept."""
 
 
 def _kept(source: ImageSource, picture: Image) -> Image | PictureFile:
@@ -72,12 +75,14 @@ class ImageView:
         region: Region | None = None,
         tasks: Sequence[str] = TASKS,
         beam: int = 1,
+        attention: bool | Sequence[str] = False,
     ) -> Answer:
         """As `RefHCMPredictor.__call__`, without running the vision trunk again."""
         if self._features is None:
             raise RefHCMError("This view of a picture is closed: open another with model.image(photo).")
         question = check_question(text, region, self.size)
-        found = self._predictor.answer(self._features, [(0, question)], check_tasks(tasks), check_beam(beam))[0]
+        tasks, beam, kept = check_tasks(tasks), check_beam(beam), check_attention(attention, check_tasks(tasks))
+        found = self._predictor.answer(self._features, [(0, question)], tasks, beam, kept)[0]
         return replace(found, source=self._source)
 
     def __enter__(self) -> ImageView:
@@ -117,7 +122,7 @@ class RefHCMPredictor:
     # -- asking ----------------------------------------------------------------------------------------------
     def __call__(
         self, image: ImageSource, text: str | None = None, *, region: Region | None = None,
-        tasks: Sequence[str] = TASKS, beam: int = 1,
+        tasks: Sequence[str] = TASKS, beam: int = 1, attention: bool | Sequence[str] = False,
     ) -> Answer:  # fmt: skip
         """Find one person and say what was asked for about them.
 
@@ -127,28 +132,30 @@ class RefHCMPredictor:
             region: a box x1, y1, x2, y2 in pixels of the picture, in place of words.
             tasks: What is wanted: any of "box", "keypoints", "parsing", "caption".
             beam: How many answers are followed side by side; 1 is greedy.
+            attention: Keep where in the picture the model looked, for `Answer.attention`: of all that is answered, or
+                of outputs and keypoints by their names.
 
         Raises RefHCMError, one sentence with cause and cure, when the picture or the question cannot be used.
         """
         with self.image(image) as view:
-            return view(text, region=region, tasks=tasks, beam=beam)
+            return view(text, region=region, tasks=tasks, beam=beam, attention=attention)
 
     def many(
         self, questions: Iterable[tuple[ImageSource, str | Region]], *, tasks: Sequence[str] = TASKS, beam: int = 1,
-        batch_size: int = 8,
+        batch_size: int = 8, attention: bool | Sequence[str] = False,
     ) -> list[Answer]:  # fmt: skip
         """Answer questions (image, words or region) in batches; a picture that recurs in a batch is read once.
 
         Returns one answer per question, in order. RefHCMError as soon as one of them cannot be used.
         """
-        tasks, beam = check_tasks(tasks), check_beam(beam)
+        tasks, beam, kept = check_tasks(tasks), check_beam(beam), check_attention(attention, check_tasks(tasks))
         batch_size = check_batch_size(batch_size)
         if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
             raise RefHCMError(f"Questions are a list of pairs (picture, words or region), not {questions!r}.")
         questions = list(questions)
         answers: list[Answer] = []
         for start in range(0, len(questions), batch_size):
-            answers += self._answer_batch(questions[start : start + batch_size], tasks, beam)
+            answers += self._answer_batch(questions[start : start + batch_size], tasks, beam, kept)
         return answers
 
     def image(self, image: ImageSource) -> ImageView:
@@ -157,8 +164,9 @@ class RefHCMPredictor:
         return ImageView(self, self._features([self._pixels(picture)]), picture.size, _kept(image, picture))
 
     def _answer_batch(
-        self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int
-    ) -> list[Answer]:
+        self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int,
+        attention: tuple[str, ...],
+    ) -> list[Answer]:  # fmt: skip
         pixels: list[Tensor] = []
         sources: list[Image | PictureFile] = []
         known: dict[object, tuple[int, tuple[int, int]]] = {}
@@ -173,24 +181,28 @@ class RefHCMPredictor:
             index, size = known[key]
             text, region = (asked, None) if asked is None or isinstance(asked, str) else (None, asked)
             rows.append((index, check_question(text, region, size)))
-        found = self.answer(self._features(pixels), rows, tasks, beam)
+        found = self.answer(self._features(pixels), rows, tasks, beam, attention)
         return [replace(answer, source=sources[index]) for answer, (index, _) in zip(found, rows, strict=True)]
 
     # -- answering -------------------------------------------------------------------------------------------
     @torch.inference_mode()
     def answer(
-        self, features: Tensor, questions: Sequence[tuple[int, Question]], tasks: tuple[str, ...], beam: int
-    ) -> list[Answer]:
+        self, features: Tensor, questions: Sequence[tuple[int, Question]], tasks: tuple[str, ...], beam: int,
+        attention: tuple[str, ...] = (),
+    ) -> list[Answer]:  # fmt: skip
         """The model's frame: answer checked questions about pictures given by their trunk features.
 
-        features [N, C, h, w]; each question names its picture, 0 to N - 1; tasks and beam as `check_tasks` and
-        `check_beam` give them.
+        features [N, C, h, w]; each question names its picture, 0 to N - 1; tasks, beam and attention as `check_tasks`,
+        `check_beam` and `check_attention` give them.
         """
         if "parsing" in tasks and self.label_map is None:
             others = ", ".join(task for task in TASKS if task != "parsing")
             raise RefHCMError(f"This model has no label-map tokenizer for 'parsing': ask only for {others}.")
         name = self._place_task("keypoints" in tasks, "parsing" in tasks)
-        rows = [_Row(picture, question, Reading(box=question.region)) for picture, question in questions]
+        rows = [
+            _Row(picture, question, Reading(box=question.region), attention=attention)
+            for picture, question in questions
+        ]
         by_region = [row for row in rows if row.question.region is not None]
         by_words = [row for row in rows if row.question.region is None]
         if "caption" in tasks or (name != "rec" and not self.abilities.region_prompts):
@@ -243,7 +255,10 @@ class RefHCMPredictor:
         if not rows:
             return []
         pictures, task = [row.picture for row in rows], self.task(name)
-        return ask(self.model, task, features, pictures, questions, beam, begin=begin, presence=self.presence)
+        return ask(
+            self.model, task, features, pictures, questions, beam, begin=begin, presence=self.presence,
+            attention=any(row.attention for row in rows),
+        )  # fmt: skip
 
     def _is_present(self, row: _Row) -> bool:
         return row.question.region is not None or (row.place.box_score or 0.0) >= self.threshold
@@ -258,14 +273,22 @@ class RefHCMPredictor:
         present = self._is_present(row)
         answer = Answer(question.size, question.text, question.region, present, min(max(score, 0.0), 1.0))
         if not present:
-            return answer
+            return replace(answer, attention_maps=AttentionMaps.of(self.vocabulary)) if row.attention else answer
         return replace(
             answer,
+            attention_maps=self._attention_maps(row) if row.attention else None,
             box=place.box if "box" in tasks else None,
             keypoints=place.keypoints if "keypoints" in tasks else None,
             parsing=place.parts,
             caption=caption.caption if caption and "caption" in tasks else None,
         )
+
+    def _attention_maps(self, row: _Row) -> AttentionMaps:
+        """What is wanted of them; a box that was given is no answer."""
+        said = [(row.place, [name for name in row.attention if name != "box" or row.question.region is None])]
+        if row.caption is not None:
+            said.append((row.caption, [name for name in row.attention if name == "caption"]))
+        return AttentionMaps.of(self.vocabulary, *said)
 
     # -- pieces ----------------------------------------------------------------------------------------------
     def _pixels(self, picture: Image) -> Tensor:

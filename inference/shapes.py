@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.annotation import OTHERS, PERSON
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_paste import paste_labels, paste_logits, paste_mask
+from ..models.label_map_paste import paste_labels, paste_logits, paste_mask, paste_three_way
 from ..tasks import Reading
 
 Paste = Callable[[Tensor, Sequence[float], tuple[int, int]], np.ndarray]
@@ -76,7 +76,7 @@ def fill_shapes(
         for (reading, (width, height)), logits in zip(masked, found, strict=True):
             assert reading.box is not None
             if reading.tells_others:
-                labels = paste_logits(logits, reading.box, (height, width))
+                labels = paste_three_way(logits, reading.box, (height, width))
                 reading.mask, reading.others = labels == PERSON, labels == OTHERS
             else:
                 reading.mask = paste_mask(logits, reading.box, (height, width))

@@ -53,6 +53,14 @@ class Attention(nn.Module):
         out = out * self.c_attn[:, None, None]
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
+    def weights(self, x: Tensor, source: KeyValues, bias: Tensor | None) -> Tensor:
+        """How `forward`, given the same, weighs the values: float32 `[B, heads, T, S]`, each row summing to 1.
+
+        `forward` never forms them; this is for those who want to look at them.
+        """
+        logits = split_heads(self.q_proj(x), self.heads) @ source.keys.transpose(2, 3) * self.scale
+        return (logits if bias is None else logits + bias).float().softmax(-1)
+
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """`[B, T, C]` -> `[B, heads, T, C / heads]`."""

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
-from ..data.dataset import LAYOUTS, ReferringDataset
 from ..data.rows import open_rows
 from ..data.shards import is_shards
 from ..errors import RefHCMError
 from .label_map import LabelMapTokenizer
-from .label_map_data import labelled
+from .label_map_data import LabelledPeople, classes_only
 from .label_map_files import load_label_map
 from .label_map_paste import crop_part_map
 
@@ -39,18 +38,17 @@ def fill_codes(
         raise RefHCMError(f"{target} is a folder: name a file to write to.")
     if is_shards(source):
         raise RefHCMError(f"{source} is a file of shards: fill in the codes of the TSV file, and make shards of that.")
-    columns = {name: at for name, at in LAYOUTS[kind].items() if name != "codes"}
-    data = ReferringDataset(source, kind, columns=columns, parts=True, draft=64)
-    mapped = np.zeros(len(data), bool)
-    mapped[data.usable(["parts"])] = True
+    people = LabelledPeople(source, kind)
+    mapped = np.zeros(len(people.data), bool)
+    mapped[people.rows] = True
     lines = open_rows(source, kind)
     writable_folder(target.parent)
     part = target.with_name(target.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
-            for start in range(0, len(data), batch):
-                rows = range(start, min(start + batch, len(data)))
-                codes = _codes(data, [row for row in rows if mapped[row]], tokenizer)
+            for start in range(0, len(mapped), batch):
+                rows = range(start, min(start + batch, len(mapped)))
+                codes = _codes(people, [row for row in rows if mapped[row]], tokenizer)
                 for row in rows:
                     fields = {**lines[row], **({"codes": codes[row]} if row in codes else {})}
                     file.write("\t".join(fields[name] for name in lines.columns) + "\n")
@@ -61,7 +59,7 @@ def fill_codes(
 
 
 @torch.inference_mode()
-def _codes(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapTokenizer) -> dict[int, str]:
+def _codes(people: LabelledPeople, rows: Sequence[int], tokenizer: LabelMapTokenizer) -> dict[int, str]:
     """Row -> the codes of its part map, as a field."""
     if not rows:
         return {}
@@ -69,14 +67,14 @@ def _codes(data: ReferringDataset, rows: Sequence[int], tokenizer: LabelMapToken
     crops: dict[tuple[str, str], np.ndarray] = {}  # a person's rows share one map: it is read once
     keys: dict[int, tuple[str, str]] = {}
     for row in rows:
-        fields = data.file.head(row, ("parts", "box"))
+        fields = people.data.file.head(row, ("parts", "box"))
         keys[row] = fields["parts"], fields["box"]
         if keys[row] not in crops:
-            parts, box = labelled(data, row)
+            parts, box = people[row]
             try:
-                crops[keys[row]] = crop_part_map(parts, box, size)
+                crops[keys[row]] = crop_part_map(classes_only(parts), box, size)
             except RefHCMError as error:
-                raise data.file.bad(row, str(error)) from error
+                raise people.data.file.bad(row, str(error)) from error
     codes = tokenizer.encode(torch.from_numpy(np.stack(list(crops.values()))))
     written = {key: ",".join(map(str, numbers)) for key, numbers in zip(crops, codes.tolist(), strict=True)}
     return {row: written[key] for row, key in keys.items()}

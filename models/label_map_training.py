@@ -35,17 +35,16 @@ from torch.nn import functional as F
 
 from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
 from ..errors import RefHCMError
-from ..metrics.parsing import ParsingMeter
-from .label_map import Codebook, LabelMapConfig, LabelMapTokenizer
-from .label_map_data import draw_many, read_bank, read_rows
-from .label_map_files import load_label_map, save_label_map
-from .processes import Processes, join, leave
+from .label_map import LabelMapConfig, LabelMapTokenizer
+from .label_map_codebook import CodebookAverage
+from .label_map_data import draw_many, only_person, read_people, read_rows, region_only, surround
+from .label_map_files import load_label_map, name_of, read_config, save_label_map
+from .label_map_round_trip import mask_round_trip, round_trip
+from .label_map_statistics import class_weights, read_weights
+from .processes import ALONE, Processes, join, leave
 
+_MEASURED = 1000  # crops for the round trip, or people of a file that are read for it
 _OPTIONS = ("steps", "batch", "rate", "occlude", "seed")
-_START_BATCHES = 16  # of the warm-up, for k-means
-ALONE = Processes()
-RARITY_POWER = 0.1
-"""Class weights are the inverse frequency to this power; 0.5 makes rare classes spill over their outlines."""
 
 
 @dataclass(frozen=True)
@@ -61,102 +60,6 @@ class Recipe:
     dice: float = 1.0
     occlude: float = 0.5
     seed: int = 0
-
-
-class CodebookAverage:
-    """Moves each codebook entry to the running mean of the vectors that chose it, in whichever process."""
-
-    def __init__(
-        self, codebook: Codebook, decay: float = 0.98, idle: float = 0.02, processes: Processes = ALONE
-    ) -> None:
-        """`idle`: an entry chosen less often than this share of the even share is given a new place."""
-        self.codebook, self.decay, self.idle, self.processes = codebook, decay, idle, processes
-        size, width = codebook.embedding.weight.shape
-        self.counts = torch.ones(size, device=codebook.embedding.weight.device)
-        self.sums = torch.zeros(size, width, device=codebook.embedding.weight.device)
-        self.recent: list[Tensor] = []
-        self.started = False
-
-    def watch(self, latents: Tensor) -> None:
-        """Keep the vectors of the last batches [B, width, rows, columns] of the warm-up to start from."""
-        self.recent = [*self.recent[1 - _START_BATCHES :], _as_rows(latents)]
-
-    def replace(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the nearest entry in the place of each vector, and learn from the vectors.
-
-        Args:
-            latents: [B, width, rows, columns].
-
-        Returns:
-            The entries, of the same shape, through which gradients pass unchanged to `latents`; and the mean
-            squared distance, which pulls the encoder towards the entries.
-        """
-        if not self.started:
-            self.watch(latents)
-            self.start(torch.cat(self.recent))
-        rows = _as_rows(latents)
-        nearest = self.codebook.embedding(self.codebook.nearest(rows))
-        nearest = nearest.unflatten(0, (latents.shape[0], *latents.shape[2:])).permute(0, 3, 1, 2)
-        self.update(rows)
-        return latents + (nearest - latents).detach(), F.mse_loss(latents, nearest)
-
-    @torch.no_grad()
-    def start(self, vectors: Tensor, rounds: int = 12) -> None:
-        """Place the entries by k-means on the vectors [N, width] of all processes."""
-        vectors = self.processes.gather(vectors)
-        if self.processes.leads:
-            self._place(vectors, rounds)
-        self._agree()
-        self.started, self.recent = True, []
-
-    @torch.no_grad()
-    def update(self, vectors: Tensor) -> None:
-        """Take in the vectors [N, width] of one batch of each process."""
-        vectors = self.processes.gather(vectors)
-        if self.processes.leads:
-            self._move(vectors)
-        self._agree()
-
-    def _agree(self) -> None:
-        """All processes go on with what the first one has: sums on a GPU may differ in their last digits."""
-        self.processes.follow(self.codebook.embedding.weight, self.counts, self.sums)
-
-    def _place(self, vectors: Tensor, rounds: int) -> None:
-        table = self.codebook.embedding.weight
-        table.copy_(vectors[torch.randint(len(vectors), (len(table),))])
-        for _ in range(rounds):
-            sums, counts = self._assign(vectors)
-            filled = counts > 0
-            table[filled] = sums[filled] / counts[filled, None]
-            table[~filled] = vectors[torch.randint(len(vectors), (int((~filled).sum()),))]
-        self.counts.fill_(len(vectors) / len(table) / len(self.recent or [0]))
-        self.sums.copy_(table * self.counts[:, None])
-
-    def _move(self, vectors: Tensor) -> None:
-        sums, counts = self._assign(vectors)
-        self.counts.lerp_(counts, 1 - self.decay)
-        self.sums.lerp_(sums, 1 - self.decay)
-        table = self.codebook.embedding.weight
-        table.copy_(self.sums / self.counts.clamp(min=1e-5)[:, None])
-        even = len(vectors) / len(table)
-        # a few at a time: the worst served vectors lie close together
-        unused = torch.nonzero(self.counts < self.idle * even).flatten()[: max(1, len(table) // 50)]
-        if len(unused):
-            error = (vectors - table[self.codebook.nearest(vectors)]).pow(2).sum(dim=1)
-            chosen = vectors[torch.multinomial(error + 1e-9, len(unused))]
-            self.counts[unused] = even
-            self.sums[unused] = chosen * even
-            table[unused] = chosen
-
-    def _assign(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        codes = self.codebook.nearest(vectors)
-        sums = torch.zeros_like(self.sums).index_add_(0, codes, vectors)
-        return sums, torch.bincount(codes, minlength=len(sums)).to(sums)
-
-
-def _as_rows(latents: Tensor) -> Tensor:
-    """[B, width, rows, columns] -> [B * rows * columns, width], without gradient."""
-    return latents.detach().permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def reconstruction_loss(logits: Tensor, labels: Tensor, weights: Tensor, dice: float) -> Tensor:
@@ -176,18 +79,14 @@ def reconstruction_loss(logits: Tensor, labels: Tensor, weights: Tensor, dice: f
     return F.cross_entropy(logits, labels, weight=weights) + dice * missing
 
 
-def class_weights(crops: np.ndarray, classes: int) -> Tensor:
-    """Weights that grow slowly with the rarity of a class; their mean over the pixels of the crops is 1."""
-    share = np.bincount(crops.ravel(), minlength=classes) / crops.size
-    weights = np.maximum(share, 1e-5) ** -RARITY_POWER
-    return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
-
-
 def train(
-    people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe, processes: Processes = ALONE
+    people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe, processes: Processes = ALONE,
+    weights: Tensor | None = None,
 ) -> LabelMapTokenizer:
-    """A tokenizer trained on person part maps (uint8 [h, w] each, any size), the same in all processes; prints its
-    progress.
+    """A tokenizer trained on people's label maps (uint8 [h, w] each, any size: part maps, or three-way masks where
+    `config.masks`), the same in all processes; prints its progress.
+
+    weights: of the classes in the loss [classes]; None: `class_weights` of some crops.
     """
     torch.manual_seed(recipe.seed)
     tokenizer = LabelMapTokenizer(config).to(processes.device)
@@ -201,14 +100,16 @@ def train(
         average.watch(latents)
         return latents, latents.new_zeros(())
 
-    _fit(tokenizer, people, recipe, through_codebook, processes)
+    _fit(tokenizer, people, recipe, through_codebook, processes, weights)
     return tokenizer
 
 
 def refine(
-    tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe, processes: Processes = ALONE
+    tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe, processes: Processes = ALONE,
+    weights: Tensor | None = None,
 ) -> None:
-    """Train the decoder further, in place. Every part map keeps its codes, so files with codes stay valid."""
+    """Train the decoder further, in place. Every label map keeps its codes, so files with codes and models that write
+    them stay valid. `weights` as for `train`."""
     torch.manual_seed(recipe.seed)
     tokenizer.to(processes.device)
     for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
@@ -218,7 +119,7 @@ def refine(
         vectors = tokenizer.quantize.embedding(tokenizer.encode(labels))
         return vectors.transpose(1, 2).unflatten(2, tokenizer.config.grid), vectors.new_zeros(())
 
-    _fit(tokenizer, people, recipe, look_up, processes)
+    _fit(tokenizer, people, recipe, look_up, processes, weights)
 
 
 Quantized = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -243,21 +144,22 @@ def _fit(
     recipe: Recipe,
     quantized: Quantized,
     processes: Processes,
+    weights: Tensor | None,
 ) -> None:
     """The training loop."""
-    rng = np.random.default_rng(recipe.seed)
-    size = (tokenizer.config.height, tokenizer.config.width)
-    sample = draw_many(people, rng, size, recipe.occlude, 500)
-    weights = class_weights(sample, tokenizer.config.classes).to(processes.device)
+    rng, config = np.random.default_rng(recipe.seed), tokenizer.config
+    size = (config.height, config.width)
+    if weights is None:
+        weights = class_weights(draw_many(people, rng, size, recipe.occlude, 500, config.masks), config.classes)
     if processes.count > 1:
         rng = np.random.default_rng((recipe.seed, processes.rank))
-    losses = processes.share(_Losses(tokenizer, quantized, weights, recipe.dice))
+    losses = processes.share(_Losses(tokenizer, quantized, weights.to(processes.device), recipe.dice))
     learned = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
     tokenizer.train()
     for step in range(recipe.steps):
-        labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch)).long()
+        labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch, config.masks)).long()
         loss, commitment = losses(labels.to(processes.device), step)
         optimizer.zero_grad(set_to_none=True)
         (loss + recipe.commitment * commitment).backward()
@@ -267,20 +169,6 @@ def _fit(
         if processes.leads and step % max(1, recipe.steps // 20) == 0:
             print(f"step {step:6d}  loss {loss.item():.4f}  commitment {commitment.item():.4f}", flush=True)
     tokenizer.eval()
-
-
-@torch.inference_mode()
-def round_trip(tokenizer: LabelMapTokenizer, crops: np.ndarray, batch: int = 64) -> dict[str, float]:
-    """Scores of crops [N, height, width] after encoding and decoding (see `metrics.parsing`), and `codes`,
-    the number of codebook entries in use: the most that any model can reach through these codes."""
-    meter, used = ParsingMeter(tokenizer.config.classes), set()
-    for start in range(0, len(crops), batch):
-        labels = torch.from_numpy(crops[start : start + batch]).long()
-        codes = tokenizer.encode(labels.to(tokenizer.quantize.embedding.weight.device))
-        used.update(codes.flatten().tolist())
-        for predicted, truth in zip(tokenizer.decode(codes).cpu().numpy(), labels.numpy(), strict=True):
-            meter.add(predicted, truth)
-    return {**meter.result(), "codes": float(len(used))}
 
 
 def _rate(step: int, steps: int) -> float:
@@ -295,17 +183,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m refhcm.models.label_map_training", description="Train a label-map tokenizer."
     )
-    parser.add_argument("data", nargs="*", help="rpar.tsv files to train on")
+    parser.add_argument("data", nargs="*", help="files with part maps (or masks) to train on")
     parser.add_argument("--kind", default="rpar", choices=["rpar", "person"], help="layout of the files")
     parser.add_argument("--bank", help="a bank of cut-out people, instead of or besides the files")
+    parser.add_argument("--valid", help="file to measure the round trip on (else the bank's held-out outfits)")
+    parser.add_argument("--out", required=True, help="folder to write label_map.* or mask.* to (json, safetensors)")
+    parser.add_argument("--refine", help="folder of a tokenizer whose decoder to train further, codes unchanged")
     parser.add_argument(
-        "--valid", help="rpar.tsv to measure the round trip on (else the bank's held-out outfits)"
+        "--preset", default="compact", help="compact or published (part maps), mask, or a JSON file of other sizes"
     )
-    parser.add_argument("--out", required=True, help="folder to write label_map.json and .safetensors to")
-    parser.add_argument(
-        "--refine", help="folder of a tokenizer whose decoder to train further, codes unchanged"
-    )
-    parser.add_argument("--preset", default="compact", help="compact or published")
+    parser.add_argument("--class-weights", metavar="JSON", help="as label_map_statistics writes (default: by itself)")
     parser.add_argument("--codebook", type=int, help="number of codes, instead of the preset's")
     parser.add_argument("--limit", type=int, help="use at most so many people per file or bank")
     parser.add_argument("--threads", type=int, default=2)
@@ -327,16 +214,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace, recipe: Recipe, processes: Processes) -> None:
-    people, held_out = _gather(options)
+    by_file = str(options.preset).endswith(".json")
+    config = read_config(options.preset) if by_file else LabelMapConfig.preset(options.preset)
+    config = replace(config, codebook=options.codebook or config.codebook)
+    weights = read_weights(options.class_weights, config.classes) if options.class_weights else None
+    tokenizer = load_label_map(options.refine, name_of(config)) if options.refine else None
+    people, held_out = _gather(options, config.masks)
     if processes.leads:
         print(f"{len(people)} people to train on, {len(held_out)} held out")
-    if options.refine:
-        tokenizer = load_label_map(options.refine)
-        refine(tokenizer, people, recipe, processes)
+    if tokenizer is None:
+        tokenizer = train(people, config, recipe, processes, weights)
     else:
-        config = LabelMapConfig.preset(options.preset)
-        config = replace(config, codebook=options.codebook or config.codebook)
-        tokenizer = train(people, config, recipe, processes)
+        refine(tokenizer, people, recipe, processes, weights)
     if processes.leads:
         save_label_map(options.out, tokenizer)
         if held_out:
@@ -351,26 +240,37 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _report(tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray]) -> None:
-    """Print the round trip of whole people, and of people of whom a part is hidden."""
-    size = (tokenizer.config.height, tokenizer.config.width)
-    for title, occlude in (("as they are", 0.0), ("partly hidden", 1.0)):
-        rng = np.random.default_rng(0)  # the same crops at every call
-        scores = round_trip(tokenizer, draw_many(people, rng, size, occlude, min(1000, 4 * len(people))))
+    """Print the round trip of whole people, and of people of whom a part is hidden; of masks also that of regions."""
+    config, count = tokenizer.config, min(_MEASURED, 4 * len(people))
+    whole, hidden, regions = (np.random.default_rng(0) for _ in range(3))  # the same crops at every call
+    if config.masks:
+        found = {
+            "as they are": mask_round_trip(tokenizer, map(only_person, people[:_MEASURED])),
+            "partly hidden": mask_round_trip(
+                tokenizer, (only_person(surround(people, hidden, 1.0)[0]) for _ in range(count))
+            ),
+            "regions with others": mask_round_trip(
+                tokenizer, (region_only(*surround(people, regions, 0.5)) for _ in range(count))
+            ),
+        }
+    else:
+        size = (config.height, config.width)
+        found = {
+            "as they are": round_trip(tokenizer, draw_many(people, whole, size, 0.0, count)),
+            "partly hidden": round_trip(tokenizer, draw_many(people, hidden, size, 1.0, count)),
+        }
+    for title, scores in found.items():
         print(f"round trip, {title}: " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
-def _gather(options: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _gather(options: argparse.Namespace, masks: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not options.data and not options.bank:
-        raise RefHCMError("name at least one rpar.tsv file, or a bank with --bank")
-    people = read_rows(options.data, options.limit, options.kind)
-    held_out: list[np.ndarray] = []
-    if options.bank:
-        more, held_out = read_bank(options.bank, options.limit)
-        people += more
-    if not people:
-        raise RefHCMError("nobody is left to train on: give more files or a larger bank.")
+        raise RefHCMError("name at least one file with part maps or masks, or a bank with --bank")
+    sources = [*options.data, *([options.bank] if options.bank else [])]
+    people, held_out = read_people(sources, options.kind, masks, options.limit)
     if options.valid:
-        held_out = read_rows([options.valid], options.limit, options.kind)
+        most = min(_MEASURED, options.limit or _MEASURED)
+        held_out = read_rows([options.valid], most, options.kind, masks, kept=None)
     return people, held_out
 
 

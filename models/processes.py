@@ -47,6 +47,10 @@ class Processes:
         return DistributedDataParallel(module, [self.device] if self.device.type == "cuda" else None)
 
 
+ALONE = Processes()
+"""A training in one process, on the CPU."""
+
+
 def find_device(name: str | None = None) -> torch.device:
     """The device of that name; without one a GPU where there is one. RefHCMError for a device that is not here."""
     try:

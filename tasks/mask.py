@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from ..data.annotation import MASK_NAMES, OTHERS, PERSON, Annotation, Question
+from ..data.annotation import MASK_NAMES, Annotation, Question
 from ..data.vocabulary import Vocabulary
 from ..metrics.masks import MaskMeter, RegionMeter
 from ..metrics.parsing import confusion
 from ..models.grammar import Block, BlockRule
+from ..models.label_map_data import three_way
 from ..models.label_map_paste import crop_part_map
 from .rec import Rec
 from .segments import N_CODES, BoxSegment, KeypointsSegment, PartsSegment, Segment, append_block
@@ -44,7 +45,7 @@ class MaskSegment:
     def extend(self, target: Target, annotation: Annotation) -> None:
         if annotation.box is None:
             raise ValueError("This task needs a box.")
-        labels = self.true_labels(annotation)
+        labels = self.truethree_way(annotation)
         if self.tokenizer is None:
             raise ValueError("Training on masks needs a mask tokenizer.")
         config = self.tokenizer.config
@@ -66,23 +67,24 @@ class MaskSegment:
         reading.mask_codes = tuple(token - self.vocabulary.mask_span[0] for token in tokens)
         reading.mask_spread = hypothesis.spreads.get(position)
         reading.tells_others = self.others
+        reading.stretches[self.name] = position, position + N_CODES
         return position + N_CODES
 
     @classmethod
-    def true_labels(cls, annotation: Annotation) -> np.ndarray:
+    def truethree_way(cls, annotation: Annotation) -> np.ndarray:
         """The right map, uint8 (H, W) of the classes `MASK_NAMES`; ValueError where it is not known."""
         if annotation.mask is None:
             raise ValueError("This task needs a mask.")
         if cls.others and annotation.others is None:
             raise ValueError("This task needs the masks of everybody in the picture.")
-        return _labels(annotation.mask, annotation.others if cls.others else None)
+        return three_way(annotation.mask, annotation.others if cls.others else None)
 
     @classmethod
     def compare(cls, reading: Reading, annotation: Annotation) -> np.ndarray:
         """Pixels of the whole picture by true and answered class, int64 (3, 3); no mask is an empty one."""
-        truth = cls.true_labels(annotation)
+        truth = cls.truethree_way(annotation)
         mask = np.zeros(truth.shape, bool) if reading.mask is None else reading.mask
-        return confusion(_labels(mask, reading.others if cls.others else None), truth, len(MASK_NAMES))
+        return confusion(three_way(mask, reading.others if cls.others else None), truth, len(MASK_NAMES))
 
     @staticmethod
     def meter() -> MaskMeter:
@@ -113,12 +115,6 @@ class RegionSegment(MaskSegment):
     @staticmethod
     def meter() -> RegionMeter:  # type: ignore[override]
         return RegionMeter()
-
-
-def _labels(mask: np.ndarray, others: np.ndarray | None) -> np.ndarray:
-    """Classes uint8 (H, W); where the person and others overlap, the person's."""
-    beside = np.zeros(mask.shape, np.uint8) if others is None else np.where(others, OTHERS, 0).astype(np.uint8)
-    return np.where(mask, np.uint8(PERSON), beside)
 
 
 @register

@@ -49,7 +49,9 @@ class BoxesSegment:
         while position < len(hypothesis.tokens):
             box, score = read_box(self.vocabulary, hypothesis, position, size)
             going_on = hypothesis.going_on.get(position)
-            people.append(Reading(box=box, box_score=score, score=score, presence=going_on))
+            one = Reading(box=box, box_score=score, score=score, presence=going_on)
+            one.stretches["box"] = position, position + 4
+            people.append(one)
             position += 4
         reading.people = tuple(people)
         reading.present = bool(people)

@@ -117,6 +117,7 @@ class BoxSegment:
 
     def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
         reading.box, reading.box_score = read_box(self.vocabulary, hypothesis, position, size)
+        reading.stretches[self.name] = position, position + 4
         return position + 4
 
     @staticmethod
@@ -160,6 +161,7 @@ class KeypointsSegment:
                 continue
             place = self.vocabulary.dequantize(hypothesis.values[at : at + 2]) * size
             points[index] = (*place, hypothesis.confidence(at, at + 2))
+            reading.stretches[KEYPOINT_NAMES[index]] = at, at + 2
             position = at + 2
         reading.keypoints = points
         return position
@@ -216,6 +218,7 @@ class PartsSegment:
         tokens = hypothesis.tokens[position : position + N_CODES]
         reading.codes = tuple(token - self.vocabulary.code_start for token in tokens)
         reading.code_spread = hypothesis.spreads.get(position)
+        reading.stretches[self.name] = position, position + N_CODES
         return position + N_CODES
 
     @staticmethod
@@ -255,6 +258,7 @@ class CaptionSegment:
         start, stop = self.vocabulary.text_span
         words = [token for token in hypothesis.tokens[position:] if start <= token < stop]
         reading.caption = self.vocabulary.decode_text(words).strip()
+        reading.stretches[self.name] = position, position + len(words)
         return position + len(words)
 
     @staticmethod

@@ -13,7 +13,7 @@ its metric, and nothing else. The life of a question:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -67,6 +67,11 @@ class Reading:
     0.24."""
     tokens: tuple[int, ...] = ()
     """The answer as it was decoded."""
+    stretches: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Which of the tokens say what, as (start, stop): of segments by their name, of keypoints the two bins of each."""
+    attention: np.ndarray | None = None
+    """Where it was recorded: float16 (tokens, h, w), how much attention each picture cell had behind each token; see
+    `models.attention_maps`."""
     part_counts: np.ndarray | None = None
     """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
     mask_counts: np.ndarray | None = None

@@ -41,6 +41,26 @@ def test_one_question_as_text_as_json_and_as_files(run, picture, tmp_path):
     assert np.asarray(Image.open(tmp_path / "a_answer_parts.png")).shape == (60, 90)
 
 
+def test_where_the_model_looked_is_drawn_where_it_was_asked_for(run, picture, tmp_path):
+    asked = ["predict", picture, *WORDS, "--tasks", "box", "caption", "--out"]
+    code, out, _ = run(*asked, tmp_path / "plain")
+    assert code == 0 and "attention" not in out
+    code, out, _ = run(*asked, tmp_path / "all", "--attention")
+    assert code == 0 and "a_answer_attention.png" in out
+    with np.load(tmp_path / "all" / "a_answer_attention.npz") as maps:
+        assert set(maps) == {"words", "box", "caption"}
+    code, _, _ = run(*asked, tmp_path / "box", "--attention", "box")
+    with np.load(tmp_path / "box" / "a_answer_attention.npz") as maps:
+        assert set(maps) == {"words", "box"}
+    files = {folder: sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("plain", "all", "box")}
+    assert files["plain"] == ["a_answer.json", "a_answer.png"]
+    assert files["all"] == files["box"] == [
+        "a_answer.json", "a_answer.png", "a_answer_attention.npz", "a_answer_attention.png",
+    ]  # fmt: skip
+    code, out, _ = run("predict", picture, "--region", 5, 5, 40, 50, "--out", tmp_path / "given", "--attention", "box")
+    assert code == 0 and "nothing to draw" in out and not list((tmp_path / "given").glob("*attention*"))
+
+
 def test_a_terminal_without_unicode_is_enough(tiny_predictor, photo, tmp_path, monkeypatch):
     photo.save(tmp_path / "straße.png")
     monkeypatch.setattr(cli, "_load", lambda arguments: tiny_predictor)
@@ -79,6 +99,9 @@ def test_the_demo_draws_one_picture(run, picture, tmp_path):
         (["predict", "a.png", "--region", "1", "2", "3"], 2, "expected 4 arguments"),
         (["predict", "a.png", "--text", "x", "--tasks", "pose"], 2, "Unknown task 'pose'"),
         (["predict", "a.png", "--text", "x", "--beam", "0"], 2, "beam"),
+        (["predict", "a.png", "--text", "x", "--attention"], 2, "name the folder for them with --out"),
+        (["predict", "a.png", "--text", "x", "--attention", "pose"], 2, "Unknown output 'pose'"),
+        (["predict", "a.png", "--text", "x", "--tasks", "box", "--attention", "nose"], 2, "needs the task 'keypoints'"),
         (["predict", "--requests", "x.jsonl"], 2, "--images and --answers missing"),
         (["predict", "a.png", "--requests", "x", "--images", "x", "--answers", "y"], 2, "one question"),
         (["predict", "--requests", "x", "--images", "x", "--answers", "x"], 2, "overwrite"),

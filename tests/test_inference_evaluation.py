@@ -88,7 +88,10 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--dtype", "int8"], "Unknown dtype 'int8'"),
     (["--checkpoint", "/nowhere/*.pt"], "No checkpoint is named by '/nowhere/*.pt'"),
     (["--best-by", "acc@0.5"], "belong to --checkpoint"),
-    (["--score", "x", "--data", "y"], "leave --checkpoint, --data and --out out"),
+    (["--score", "x", "--data", "y"], "leave --checkpoint, --data, --out and --attention out"),
+    (["--score", "x", "--attention", "2"], "leave --checkpoint, --data, --out and --attention out"),
+    (["--attention", "2"], "name the folder for them with --out"),
+    (["--attention", "0", "--out", "x"], "attention"),
     (["--score", "/nowhere"], "no saved answers in /nowhere"),
     (["--out", __file__], "is a file: name a folder"),
 ])  # fmt: skip

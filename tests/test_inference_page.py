@@ -9,7 +9,7 @@ from PIL import Image
 
 from refhcm.data.annotation import Annotation, Question
 from refhcm.inference.draw import BOX_COLOUR
-from refhcm.inference.page import GAP, SIDE, Entry, draw_pair, page, resize, write_page
+from refhcm.inference.page import GAP, SIDE, Entry, as_jpeg, draw_pair, page, resize, write_page
 from refhcm.tasks import Reading
 
 SIZE = (400, 200)
@@ -26,7 +26,7 @@ def coloured(side: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_both_sides_are_drawn_where_they_belong():
     right, wrong = (300.0, 20.0, 380.0, 180.0), (20.0, 40.0, 100.0, 160.0)
-    sheet = np.asarray(Image.open(io.BytesIO(draw_pair(entry(Reading(box=wrong, box_score=0.4), box=right)))))
+    sheet = np.asarray(draw_pair(entry(Reading(box=wrong, box_score=0.4), box=right)))
     assert sheet.shape == (SIDE // 2, 2 * SIDE + GAP, 3)
     scale = SIDE / SIZE[0]
     for side, box in ((sheet[:, :SIDE], wrong), (sheet[:, SIDE + GAP :], right)):
@@ -47,7 +47,8 @@ def test_the_truth_shows_only_what_was_asked_for():
 def test_a_page_holds_its_pictures_and_says_everything_as_text():
     asked = entry(Reading(box=(1.0, 1.0, 9.0, 9.0)), text="<b>the man</b>", box=(1.0, 1.0, 9.0, 9.0))
     told = entry(Reading(caption="a <man>"), text=None, box=(10.0, 10.0, 90.0, 90.0), captions=("a man", "one man"))
-    content = page("valid, update 3", {"rec/box_acc@0.5": 0.25}, [asked, told], [draw_pair(asked), draw_pair(told)])
+    drawn = [as_jpeg(draw_pair(one)) for one in (asked, told)]
+    content = page("valid, update 3", {"rec/box_acc@0.5": 0.25}, [asked, told], drawn)
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', content)
     assert [Image.open(io.BytesIO(base64.b64decode(data))).format for data in pictures] == ["JPEG", "JPEG"]
     assert "<b>the man</b>" not in content and "&lt;b&gt;the man&lt;/b&gt;" in content

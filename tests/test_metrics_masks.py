@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from refhcm.metrics.boxes import box_iou, box_iou_pairs, generalized_iou_pairs
 from refhcm.metrics.grec import GrecMeter, matched_pairs
-from refhcm.metrics.masks import GresMeter, MaskMeter, RegionMeter, dice, mask_iou
+from refhcm.metrics.masks import GresMeter, MaskMeter, RegionMeter, boundary_iou, dice, mask_iou
 from refhcm.metrics.parsing import confusion
 
 
@@ -75,6 +75,30 @@ def test_figures_of_one_mask_agree_with_each_other(predicted, truth):
     counted = MaskMeter(empty=1.0)
     counted.add_counts(confusion(predicted.astype(int), truth.astype(int), 3))
     assert counted.result() == result
+
+
+def naive_border(mask, reach):
+    """Pixel by pixel: inside, with anything outside within so many pixels; beyond the picture is outside."""
+    padded = np.pad(mask, reach)
+    side = 2 * reach + 1
+    height, width = mask.shape
+    whole = np.array([[padded[y : y + side, x : x + side].all() for x in range(width)] for y in range(height)])
+    return mask & ~whole
+
+
+@given(arrays(bool, (9, 12)), arrays(bool, (9, 12)), st.sampled_from([0.01, 0.1, 0.2]))
+def test_the_borders_of_masks_are_those_of_their_definition(predicted, truth, ratio):
+    reach = {0.01: 1, 0.1: 2, 0.2: 3}[ratio]  # the diagonal is 15
+    mine, other = naive_border(predicted, reach), naive_border(truth, reach)
+    assert boundary_iou(predicted, truth, ratio) == mask_iou(mine, other, empty=1.0)
+
+
+def test_a_border_is_as_hard_for_large_masks_as_for_small_ones():
+    truth = np.zeros((200, 200), bool)
+    truth[20:180, 20:180] = True
+    shifted = np.roll(truth, 5, axis=1)
+    assert boundary_iou(truth, truth) == 1 and boundary_iou(None, truth) == 0
+    assert mask_iou(shifted, truth) > 0.93 > 0.5 > boundary_iou(shifted, truth)
 
 
 def test_masks_of_unlike_sizes_are_refused():

@@ -358,6 +358,10 @@ def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
     (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
     evaluation = ["-m", "refhcm.inference.label_map_evaluation"]
     assert call.arguments == [*evaluation, "data/val.tsv", "--tokenizer", "map", "--limit", "5"]
+    (call,) = start("label_map/evaluate_label_map.sh", DATA="data/val.tsv", TOKENIZER="map", PRESET="mask")
+    assert call.arguments == [*evaluation, "data/val.tsv", "--tokenizer", "map", "--name", "mask"]
+    train, evaluate = start("label_map/train_label_map.sh", "--tiny", SAVE="try", PRESET="mask")[2:]
+    assert train["--preset"] == evaluate["--name"] == "mask"
     calls = start("label_map/train_label_map.sh", "--tiny", SAVE="try")
     assert [call.arguments[1] for call in calls] == ["refhcm.data.scenes"] * 2 + [
         "refhcm.models.label_map_training", "refhcm.inference.label_map_evaluation"]  # fmt: skip

@@ -2,8 +2,10 @@
 # The label-map tokenizer (part map of one person <-> 48 codes) on files with part maps: CIHP as `refhcm convert cihp`
 # writes it, published RPar files, or scenes. Then the codes column is filled in with it:
 #   python -m refhcm.models.label_map_codes FILE.tsv --kind person --tokenizer SAVE
-# Set TRAIN, VALID (dataset files), KIND (their layout: person or rpar), PRESET (compact, ours; published: its size), STEPS
-# (16 crops each, on each of GPUS), SAVE; further arguments go to label_map_training. --tiny: 24 scenes, some steps.
+# With PRESET=mask the mask tokenizer (background, person, other people), on files with masks or part maps.
+# Set TRAIN, VALID (dataset files), KIND (their layout: person or rpar), PRESET (compact, ours; published: its size; mask),
+# STEPS (16 crops each, on each of GPUS), SAVE; further arguments go to label_map_training (--class-weights FILE, ...).
+# --tiny: 24 scenes, some steps.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 

@@ -1,0 +1,66 @@
+"""A page of heat maps: questions of an evaluation with answer, truth, and where the model looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from ..data.annotation import Question
+from ..data.dataset import ReferringDataset, SampleDataset
+from ..data.rows import OWN
+from ..data.samples import collate
+from ..tasks import Reading
+from .answer import Answer
+from .answering import answer_batch
+from .asking import TASKS
+from .attention import AttentionMaps
+from .choosing import choose, choose_rows
+from .draw_attention import draw_attention
+from .page import GAP, SIDE, Entry, as_jpeg, draw_pair, page, resize
+from .predictor import RefHCMPredictor
+from .scoring import Evaluation
+
+ABOUT = (
+    "Above, left: the answer; right: the truth. Below: where the decoder looked, for each part of the answer. "
+    "The questions are spread evenly over those that were scored, and answered again one by one for this page."
+)
+
+
+def attention_page(
+    predictor: RefHCMPredictor, path: str | Path, kind: str, result: Evaluation, count: int, *,
+    limit: int | None = None, protocol: str = "own", beam: int = 1,
+) -> str:  # fmt: skip
+    """HTML about `count` of the questions of an evaluation: arguments as `evaluation.evaluate` had them."""
+    task, config = predictor.task(result.task), predictor.model.config
+    codes = "codes" in task.needs
+    rows = ReferringDataset(path, kind, parts=codes or kind == OWN)
+    chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol).rows)[0]
+    data = SampleDataset(
+        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, targets=False, chosen=chosen
+    )
+    label_map = predictor.label_map if codes else None
+    entries, drawn = [], []
+    for number, row in enumerate(chosen):
+        batch = collate([data[number]])
+        (found,) = answer_batch(predictor.model, task, batch, beam, label_map=label_map, attention=True)
+        question, truth, picture = rows[row]
+        entries.append(Entry(task.name, resize(picture), question, found, truth))
+        sheet = draw_pair(entries[-1])
+        maps = AttentionMaps.of(predictor.vocabulary, (found, TASKS))
+        if maps.names:
+            answer = _to_answer(task.asked(question), found)
+            sheet = _stack(sheet, draw_attention(picture, answer, maps, width=2 * SIDE + GAP))
+        drawn.append(as_jpeg(sheet))
+    return page(f"{task.name}: where the model looked", result.scores, entries, drawn, ABOUT)
+
+
+def _to_answer(asked: Question, found: Reading) -> Answer:
+    return Answer(asked.size, asked.text, asked.region, box=found.box, keypoints=found.keypoints)
+
+
+def _stack(above: Image.Image, below: Image.Image) -> Image.Image:
+    sheet = Image.new("RGB", (max(above.width, below.width), above.height + GAP + below.height), "white")
+    sheet.paste(above)
+    sheet.paste(below, (0, above.height + GAP))
+    return sheet
