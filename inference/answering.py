@@ -43,6 +43,7 @@ def answer_batch(
     rows: Sequence[int] | None = None,
     presence: Presence | None = None,
     attention: bool = False,
+    each: Sequence[Task] = (),
 ) -> list[Reading]:
     """The model's best answers to the questions of a batch, in pixels of their pictures.
 
@@ -56,6 +57,8 @@ def answer_batch(
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
         presence: From where on somebody fits, where the answer may be nobody.
         attention: Fill `Reading.attention`.
+        each: Tasks that are asked about everyone whom an answer names, by the box, without another look at the
+            pictures. What they answer stands in `Reading.people`.
 
     Returns one reading per row, in order. ModelError where the network's numbers are not finite.
     """
@@ -63,6 +66,14 @@ def answer_batch(
     if not questions:
         return []
     readings = ask(model, task, features, pictures, questions, beam, presence=presence, attention=attention)
+    if each:
+        everyone = [
+            (picture, question.size, person)
+            for picture, question, reading in zip(pictures, questions, readings, strict=True)
+            for person in reading.people or ()
+        ]
+        for start in range(0, len(everyone), len(questions)):  # as many at a time as there were questions
+            _ask_each(model, each, features, everyone[start : start + len(questions)], beam, label_map, masks)
     sizes = [question.size for question in questions]
     fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
     return readings
@@ -121,6 +132,23 @@ def ask(
     if attention:
         record_attention(model, memory, task.grammar(), [best for best, *_ in found], readings)
     return readings
+
+
+def _ask_each(
+    model: RefHCM, tasks: Sequence[Task], features: Tensor, people: Sequence[tuple[int, tuple[int, int], Reading]],
+    beam: int, label_map: LabelMapTokenizer | None, masks: LabelMapTokenizer | None,
+) -> None:  # fmt: skip
+    """Fill in what tasks answer about people, each given with the picture's number and size, by their boxes."""
+    pictures, sizes, persons = zip(*people, strict=True)
+    begin = [person.box for person in persons]
+    questions = [Question(size, region=box) for size, box in zip(sizes, begin, strict=True)]
+    for task in tasks:
+        answers = ask(model, task, features, pictures, questions, beam, begin=begin)
+        fill_shapes(answers, sizes, label_map, masks)
+        for person, answer in zip(persons, answers, strict=True):
+            for name in ("keypoints", "mask", "parts"):
+                if (found := getattr(answer, name)) is not None:
+                    setattr(person, name, found)
 
 
 def box_bins(vocabulary: Vocabulary, box: Box, size: tuple[int, int]) -> list[int]:

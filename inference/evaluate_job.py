@@ -18,8 +18,9 @@ from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
+from ..tasks import known
 from .attention_page import attention_page
-from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks
+from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks
 from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
@@ -28,9 +29,12 @@ from .ranks import Ranks
 from .report import told
 from .scoring import Evaluation, score_saved
 
-TASKS = ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1")
-"""What is asked where no tasks are named, in this order; of the two layouts of part maps the one the model answers."""
-UNIPHD_TASKS = ("rkpt", "s1")
+TASKS = {
+    "own": ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1", "res", "s1_mask", "roi", "grec", "people"),
+    "uniphd": ("rkpt", "s1"),
+    "presence": ("rec",),
+}
+"""Protocol -> what is asked where no tasks are named, in this order, as far as the model is made for it."""
 HELD_OUT_LIMIT = 2000
 _SETTINGS = ".settings.json"
 
@@ -52,6 +56,7 @@ class Job:
     scenes: int = 500
     limit: int | None = None
     protocol: str = "own"
+    each: list[str] = field(default_factory=list)
     no_java: bool = False
     beam: int = 1
     batch_size: int = 16
@@ -78,7 +83,10 @@ def check(job: Job) -> None:
         return
     if job.attention and not job.out:
         raise RefHCMError("--attention draws pages: name the folder for them with --out.")
-    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
+    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol, job.each)
+    several = [name for name, task in known().items() if task.meant != "one"]
+    if job.each and not set(job.tasks or TASKS[job.protocol]) & set(several):
+        raise RefHCMError(f"--each asks about everyone whom an answer names: ask for {' or '.join(several)} as well.")
     if not job.data and job.kind not in (None, OWN):
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
     if job.data:
@@ -135,7 +143,7 @@ class _Scoring:
             result = evaluate(
                 predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
                 workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
-                java=not job.no_java, thorough=job.check, ranks=self.ranks,
+                each=job.each, java=not job.no_java, thorough=job.check, ranks=self.ranks,
                 out=Path(job.out) / name if job.out else None,
             )  # fmt: skip
             results.append(result)
@@ -166,13 +174,12 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        other = "rpar" if predictor.abilities.block_parsing else "rpar_full_mask"
-        usual = TASKS if job.protocol == "own" else UNIPHD_TASKS
-        names = job.tasks or [n for n in usual if n in fitting_tasks(self.kind, job.protocol) and n != other]
+        fitting = fitting_tasks(self.kind, job.protocol)
+        names = job.tasks or [n for n in TASKS[job.protocol] if n in fitting and able(predictor, n)]
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
         for name in names:
             try:
-                check_model(predictor, [name])
+                check_model(predictor, [name], job.protocol, each_of(name, job.each))
                 chosen[name] = choose(rows, name, self.limit, job.protocol)
             except RefHCMError as error:
                 if job.tasks or not len(rows):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .parsing import confusion
+
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 GRES_THRESHOLDS = (0.7, 0.8, 0.9)
 
@@ -117,8 +119,12 @@ class RegionMeter:
         self._person, self._others = MaskMeter(empty=1.0), MaskMeter()
         self._right = self._pixels = self._regions = 0
 
+    def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
+        """The map of one region and its truth, classes [H, W] of equal size; None for no answer (all background)."""
+        self.add_counts(confusion(np.zeros_like(truth) if predicted is None else predicted, truth, 3))
+
     def add_counts(self, pixels: np.ndarray) -> None:
-        """One region: its pixels by true and answered class, int [3, 3]."""
+        """One region that has been compared already: its pixels by true and answered class, int [3, 3]."""
         self._person.add_counts(pixels)
         order = [0, 2, 1]
         if pixels[2].any() or pixels[:, 2].any():

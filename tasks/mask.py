@@ -45,7 +45,7 @@ class MaskSegment:
     def extend(self, target: Target, annotation: Annotation) -> None:
         if annotation.box is None:
             raise ValueError("This task needs a box.")
-        labels = self.truethree_way(annotation)
+        labels = self.true_labels(annotation)
         if self.tokenizer is None:
             raise ValueError("Training on masks needs a mask tokenizer.")
         config = self.tokenizer.config
@@ -67,11 +67,11 @@ class MaskSegment:
         reading.mask_codes = tuple(token - self.vocabulary.mask_span[0] for token in tokens)
         reading.mask_spread = hypothesis.spreads.get(position)
         reading.tells_others = self.others
-        reading.stretches[self.name] = position, position + N_CODES
+        reading.stretches[MaskSegment.name] = position, position + N_CODES
         return position + N_CODES
 
     @classmethod
-    def truethree_way(cls, annotation: Annotation) -> np.ndarray:
+    def true_labels(cls, annotation: Annotation) -> np.ndarray:
         """The right map, uint8 (H, W) of the classes `MASK_NAMES`; ValueError where it is not known."""
         if annotation.mask is None:
             raise ValueError("This task needs a mask.")
@@ -82,7 +82,7 @@ class MaskSegment:
     @classmethod
     def compare(cls, reading: Reading, annotation: Annotation) -> np.ndarray:
         """Pixels of the whole picture by true and answered class, int64 (3, 3); no mask is an empty one."""
-        truth = cls.truethree_way(annotation)
+        truth = cls.true_labels(annotation)
         mask = np.zeros(truth.shape, bool) if reading.mask is None else reading.mask
         return confusion(three_way(mask, reading.others if cls.others else None), truth, len(MASK_NAMES))
 

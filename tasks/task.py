@@ -158,6 +158,11 @@ class Task:
         return reading
 
     @classmethod
+    def may_be_nobody(cls) -> bool:
+        """Whether words may fit nobody where otherwise one person is the answer, in a model that was trained for it."""
+        return cls.meant == "one" and not cls.by_region
+
+    @classmethod
     def scored_by(cls, codes: str = "parts") -> list[str]:
         """What a row must know (fields as `ReferringDataset.usable` has them) for the answer to be scored: part codes
         as the map that they stand for, or by another field in place of `codes`. Without words, an instruction that is
@@ -270,5 +275,5 @@ def build(name: str, vocabulary: Vocabulary, nobody: bool = False, **options: ob
         raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(names())}.")
     make: Callable[..., Task] = _REGISTRY[name]  # each takes options of its own
     task = make(vocabulary, **options)
-    task.nobody = nobody and task.meant == "one" and not task.by_region
+    task.nobody = nobody and task.may_be_nobody()
     return task

@@ -234,7 +234,9 @@ def test_scores_keep_boxes_and_answers_about_nobody_are_counted_apart():
     meter.add([LEFT], [])
     meter.add([], [RIGHT])
     assert meter.result() == {
-        "f1_score@0.5": 0.5, "f1_score_iou@0.5": 0.5, "n_acc": 0.5, "t_acc": 0.5, "samples": 4.0
+        "f1_score@0.5": 0.5, "f1_score_iou@0.5": 0.5, "n_acc": 0.5, "t_acc": 0.5, "samples": 4.0,
+        "micro_precision@0.5": 0.5, "micro_recall@0.5": 0.5, "micro_f1@0.5": 0.5,
+        "macro_precision@0.5": 0.5, "macro_recall@0.5": 0.5, "macro_f1@0.5": 0.5,
     }  # fmt: skip
     only_people = GrecMeter()
     only_people.add([LEFT], [LEFT])
