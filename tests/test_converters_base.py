@@ -159,7 +159,9 @@ def test_files_and_report_appear_together(source, tmp_path):
         "the name of the split cannot be the name of a file": 1,
     }  # fmt: skip
     saved = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert saved["written"]["train"] == {"rows": 2, "people": 1, "pictures": 1, "regions": 0, "nobody": 0, "several": 0}
+    assert saved["written"]["train"] == {
+        "rows": 2, "people": 1, "pictures": 1, "regions": 0, "nobody": 0, "several": 0, "everybody": 0
+    }  # fmt: skip
     table = report.table()
     assert "2 refs (OFFICIAL: 3), 0 pictures (OFFICIAL: 1)" in table and "1  the field text is empty: entry b" in table
 

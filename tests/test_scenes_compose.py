@@ -5,15 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from scene_truth import centre, flat_scene, matches
 
-from refhcm.data.annotation import KEYPOINT_NAMES
 from refhcm.data.scenes.backgrounds import Backgrounds, made_background
 from refhcm.data.scenes.captions import captions
-from refhcm.data.scenes.compose import MIN_HEIGHT, MIN_VISIBLE, Scene, ScenePerson, compose
+from refhcm.data.scenes.compose import MIN_HEIGHT, MIN_VISIBLE, Scene, compose
 from refhcm.data.scenes.facts import SceneFacts
 from refhcm.data.scenes.people2d import DrawnPeople
 from refhcm.data.scenes.splits import SPLITS, outfit_split, photo_split, scene_rng
-from refhcm.data.scenes.words import _Writer, describe
+from refhcm.data.scenes.words import Writer, describe
 
 
 def make(split: str, index: int) -> Scene:
@@ -106,58 +106,6 @@ def test_wrong_photo_folders_are_refused(tmp_path):
 
 
 # -- words ---------------------------------------------------------------------------------------------------
-
-
-def centre(person: ScenePerson) -> float:
-    return (person.box[0] + person.box[2]) / 2 / person.parts.shape[1]
-
-
-def fits(person: ScenePerson, term: tuple[str, str]) -> bool:
-    """Whether plain attributes satisfy a term; ranks are checked apart."""
-    kind, value = term
-    a = person.attributes
-    child = a["age"] == "child"
-    if kind == "noun":
-        return {
-            "person": True,
-            "child": child,
-            "man": a["gender"] == "man" and not child,
-            "woman": a["gender"] == "woman" and not child,
-            "boy": a["gender"] == "man" and child,
-            "girl": a["gender"] == "woman" and child,
-        }[value]
-    if kind == "wears_colour":
-        return a["top_colour"] == value
-    return a[kind] == value
-
-
-def matches(scene: Scene, terms) -> list[int]:
-    """Everybody who fits all terms, found by trying each person: no margins, no doubts."""
-    plain = [t for t in terms if t[0] not in ("place", "depth")]
-    group = [i for i, person in enumerate(scene.people) if all(fits(person, t) for t in plain)]
-    kept = list(group)
-    for kind, value in terms:
-        if kind == "depth":
-            key = max if value == "front" else min
-            kept = [i for i in kept if i == key(group, key=lambda j: scene.people[j].scale)]
-        elif kind == "place":
-            kept = [i for i in kept if at_place(scene, i, group, value)]
-    return kept
-
-
-def at_place(scene: Scene, i: int, group: list[int], value: str) -> bool:
-    row = sorted(group, key=lambda j: centre(scene.people[j]))
-    everybody = sorted(range(len(scene.people)), key=lambda j: centre(scene.people[j]))
-    if value in ("left", "right"):
-        return i == row[0 if value == "left" else -1] and (centre(scene.people[i]) < 0.5) == (value == "left")
-    if value in ("far left", "far right"):
-        return i == everybody[0 if value == "far left" else -1]
-    if value == "middle":
-        return len(everybody) % 2 == 1 and i == everybody[len(everybody) // 2]
-    place, side = value.split(" from ")
-    return i == (everybody if side == "left" else everybody[::-1])[{"second": 1, "third": 2}[place]]
-
-
 def test_every_expression_fits_its_person_and_nobody_else(scenes):
     count = 0
     for number, scene in enumerate(scenes):
@@ -190,7 +138,7 @@ def test_words_and_terms_agree(scenes):
 
 def test_nothing_hidden_is_told(scenes):
     for number, scene in enumerate(scenes):
-        facts = SceneFacts(scene)
+        facts = SceneFacts.of(scene)
         for person, expressions in enumerate(describe(np.random.default_rng(number), scene)):
             hidden = facts.people[person].hidden
             for expression in expressions:
@@ -203,40 +151,23 @@ def test_nothing_hidden_is_told(scenes):
                     assert not {"trousers", "jeans", "shorts", "skirt"} & set(caption.rstrip(".").split())
 
 
-def flat_scene(*people: tuple[int, dict[str, str]]) -> Scene:
-    """Blocky people at given columns of a 400 x 200 picture: head, shirt, trousers, everything visible."""
-    made = []
-    base = {"gender": "man", "age": "young", "top": "shirt", "top_colour": "red", "bottom": "jeans",
-            "bottom_colour": "blue", "hair": "short", "hair_colour": "brown", "hat": "", "pose": "standing",
-            "view": "front"}  # fmt: skip
-    for x, changes in people:
-        parts = np.zeros((200, 400), np.uint8)
-        for rows, part in (((40, 50), 2), ((50, 60), 13), ((60, 110), 5), ((110, 170), 9)):
-            parts[slice(*rows), x : x + 30] = part
-        keypoints = np.full((len(KEYPOINT_NAMES), 3), 2, np.float32)
-        keypoints[:, :2] = (x + 15, 100)
-        box = (x, 40, x + 30, 170)
-        made.append(ScenePerson(box, box, keypoints, parts, base | changes, 1.0, 1.0, 70.0))
-    return Scene(np.zeros((200, 400, 3), np.uint8), tuple(made), "0")
-
-
 def test_left_and_right_need_a_margin():
-    facts = SceneFacts(flat_scene((100, {}), (120, {}), (330, {})))
+    facts = SceneFacts.of(flat_scene((100, {}), (120, {}), (330, {})))
     assert not facts.singles_out(0, [("noun", "man"), ("place", "left")])  # 20 of 400 pixels apart
     assert facts.singles_out(2, [("noun", "man"), ("place", "right")])
 
 
 def test_alike_colours_and_hidden_clothes_are_no_ground_to_tell_people_apart():
-    facts = SceneFacts(flat_scene((50, {}), (300, {"top_colour": "orange"})))
+    facts = SceneFacts.of(flat_scene((50, {}), (300, {"top_colour": "orange"})))
     assert not facts.singles_out(0, [("wears_colour", "red")])
-    facts = SceneFacts(flat_scene((50, {}), (300, {"top_colour": "green", "bottom_colour": "red"})))
+    facts = SceneFacts.of(flat_scene((50, {}), (300, {"top_colour": "green", "bottom_colour": "red"})))
     assert not facts.singles_out(0, [("wears_colour", "red")])
     assert facts.singles_out(0, [("top", "shirt"), ("top_colour", "red")])
 
 
 def test_ranks_must_hold_however_a_reader_counts():
     scene = flat_scene((20, {}), (140, {"gender": "woman"}), (250, {}), (350, {}))
-    facts = SceneFacts(scene)
+    facts = SceneFacts.of(scene)
     assert facts.singles_out(1, [("noun", "woman"), ("place", "second from left")])
     # Second among the men, third among all: two readers would point at two people.
     assert not facts.singles_out(2, [("noun", "man"), ("place", "second from left")])
@@ -244,7 +175,7 @@ def test_ranks_must_hold_however_a_reader_counts():
 
 
 def test_ranks_and_one_take_no_indefinite_article():
-    writer = _Writer(np.random.default_rng(0))
+    writer = Writer(np.random.default_rng(0))
     for phrase in ("one in red", "left man", "far right one", "middle woman"):
         assert {writer.article(phrase) for _ in range(60)} == {phrase, f"the {phrase}"}
     assert "an older man" in {writer.article("older man") for _ in range(60)}

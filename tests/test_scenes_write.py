@@ -10,6 +10,7 @@ from PIL import Image
 
 from refhcm.data.dataset import ReferringDataset
 from refhcm.data.scenes.write import TSV_FILES, Plan, keypoint_field, main, write_scenes
+from refhcm.data.validate import validate
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,10 @@ def test_our_own_rows_know_everything_about_a_person(folder):
     data = ReferringDataset(folder / "person.tsv", "person", parts=True, masks=True)
     records = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
     people = {person["id"]: person for record in records for person in record["people"]}
-    assert len(data.usable(["text", "box", "keypoints", "parts", "captions", "mask"])) == len(data) > 0
+    single = data.usable(["text", "box", "keypoints", "parts", "captions", "mask", "others"])
+    assert len(single) == len(data.usable([])) == len(rows(folder / "rec.tsv")) > 0
     hidden = 0
-    for row in range(len(data)):
+    for row in map(int, single):
         _, answer, _ = data[row]
         person = people[data.name(row).rsplit("_", 1)[0]]
         assert np.array_equal(answer.mask, answer.parts > 0) and answer.area == answer.mask.sum()
@@ -83,6 +85,36 @@ def test_our_own_rows_know_everything_about_a_person(folder):
         assert list(answer.box) == person["box"] and len(answer.captions) == len(person["captions"])
         hidden += (answer.keypoints[:, 2] == 1).sum()
     assert hidden
+
+
+def test_rows_about_everybody_several_and_nobody(folder):
+    data = ReferringDataset(folder / "person.tsv", "person", parts=True, masks=True)
+    records = {r["image_id"]: r for r in map(json.loads, (folder / "people.jsonl").read_text().splitlines())}
+    everybody = data.usable(["keypoints", "parts", "mask", "others"], "everybody")
+    assert len(everybody) == len(records)
+    several = data.usable(["text", "keypoints", "parts", "mask", "others"], "people")
+    groups = [int(row) for row in np.setdiff1d(several, data.usable([])) if data[int(row)][1].people is not None]
+    written = {kind: sum(len(record[kind]) for record in records.values()) for kind in ("several", "nobody")}
+    assert len(groups) == sum(written.values()) and min(written.values()) > 0
+    for row in map(int, (*everybody, *groups)):
+        question, answer, _ = data[row]
+        record = records[data.file[row]["image_id"]]
+        meant = range(len(record["people"]))
+        if not question.everybody:
+            (meant,) = (e["people"] for kind in written for e in record[kind] if e["text"] == question.text)
+        assert [list(one.box) for one in answer.people] == sorted(record["people"][number]["box"] for number in meant)
+        for one in answer.people:
+            assert np.array_equal(one.mask, one.parts > 0) and not (one.others & one.mask).any()
+    assert validate(folder / "person.tsv").faults == 0
+
+
+def test_words_for_groups_change_nothing_else(folder, tmp_path):
+    plain = write_scenes(Plan(tmp_path, "val", 6, 3, several=0, nobody=0))
+    for name in TSV_FILES[:4]:
+        assert (plain / name).read_bytes() == (folder / name).read_bytes()
+    lines = (folder / "person.tsv").read_text().splitlines()
+    kept = [line for line in lines if line.split("_")[1] not in ("several", "nobody")]
+    assert kept == (plain / "person.tsv").read_text().splitlines() and len(kept) < len(lines)
 
 
 @pytest.mark.parametrize("images", ["base64", "files"])
@@ -113,6 +145,8 @@ def test_the_command_tells_what_is_wrong(tmp_path, capsys):
         (tmp_path, ("--count", "0"), "--count must be at least 1"),
         (tmp_path, ("--workers", "0"), "--workers must be at least 1"),
         (tmp_path, ("--seed", "-1"), "--seed must be at least 0"),
+        (tmp_path, ("--several", "-1"), "--several must be 0 to 20"),
+        (tmp_path, ("--nobody", "nan"), "--nobody must be 0 to 20"),
         (tmp_path, ("--photos", str(tmp_path / "none")), "no folder of photos"),
         (tmp_path, ("--count", "20", "--photos", str(photos)), "is no picture"),
         (file, (), f"{file} is a file"),

@@ -5,15 +5,15 @@ folder with `images/`, `labels/` and `human_ids/`. Each person becomes a row: th
 last column + 1), the mask, and a part map in which everybody else is background. Labels are the stored numbers of grey
 or palette PNGs; the coloured pictures beside them are never read. CIHP has no words: a row asks by region, unless
 --texts or --captions gives words by `{7-digit id}_{person}`, where person 0 is number 1 in Human_ids. `rhrc` leaves
-people without captions out. LIP's class 10 is jumpsuits, which CIHP's classes lack: `lip` marks those pixels as not
-scored (255).
+people without captions out, but they stand in the rows that --everybody adds. LIP knows one person of each picture;
+its class 10 is jumpsuits, which CIHP's classes lack: `lip` marks those pixels as not scored (255).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..images import open_indices
 from ..masks import encode_mask, extent
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option
+from .everybody import EVERYBODY, add_everybody
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 from .tables import read_words
@@ -134,6 +135,7 @@ class People:
         self.words = Words.of(job)
         self.silent = 0
         self._source = "lip" if job.converter.name == "lip" else "cihp"
+        self._everybody = self._source == "cihp" and job.option(EVERYBODY.name)
 
     def convert(self, folders: list[Labelled]) -> None:
         """Every person of the splits."""
@@ -166,28 +168,40 @@ class People:
         picture = _find_picture(pictures, name, (categories.shape[1], categories.shape[0]))
         numbers = [int(number) for number in np.unique(humans) if number]
         self.job.report.read(folder.split, "people", len(numbers))
+        people: dict[int, Person] = {}
         for number in numbers:
             own = humans == number
+            people[number] = _outline(own)
             with self.job.guard(f"person {number} of picture {name}"):
-                self._person(folder.split, picture, (name, number - 1), np.where(own, categories, 0), own)
+                parts = np.where(own, categories, 0)
+                people[number] = self._person(folder.split, picture, (name, number - 1), parts, people[number])
+        image_id = f"{self._source}:{name}"
+        if self._everybody and self.job.report.has(folder.split, image_id):
+            add_everybody(self.job, self.job.converter.name, folder.split, image_id, picture.value, people.values())
 
     def _person(
-        self, split: str, picture: Picture, who: tuple[str, int], parts: np.ndarray, own: np.ndarray
-    ) -> None:
-        """The rows of one person: `own` (H, W) are all the person's pixels, `parts` (H, W) their classes."""
+        self, split: str, picture: Picture, who: tuple[str, int], parts: np.ndarray, outline: Person
+    ) -> Person:
+        """Write the rows of one person, whose pixels have the classes `parts` (H, W); gives what is known of it."""
         name, person = who[0], f"{who[0]}_{who[1]}"
         texts, captions = self.words.take(person)
         if self.needed and not captions:
             raise Skip("the person has no captions")
-        box = extent(own)
-        if box is None or not parts.any():
+        if not parts.any():
             raise Skip("the person has no parts")
         self.silent += not texts and not captions
-        path = self.job.part_map(f"{split}/{person}", parts)
-        meant = (Person(box, mask=encode_mask(own), parts=path),)
+        known = replace(outline, parts=self.job.part_map(f"{split}/{person}", parts))
         for k, text in enumerate(texts or [None]):
             row = f"{self.job.converter.name}:{person}:{k}"
-            self.job.add(split, PersonRow(row, f"{self._source}:{name}", picture.value, meant, text, captions))
+            self.job.add(split, PersonRow(row, f"{self._source}:{name}", picture.value, (known,), text, captions))
+        return known
+
+
+def _outline(own: np.ndarray) -> Person:
+    """Box and mask of somebody's pixels, bool (H, W)."""
+    box = extent(own)
+    assert box is not None  # the number was found in the picture
+    return Person(box, mask=encode_mask(own))
 
 
 def _names(folder: Labelled) -> list[str]:
@@ -244,11 +258,11 @@ _TOKENIZER = Option("tokenizer", "folder with label_map.json (the published VQGA
 CONVERTERS = (
     Converter(
         "cihp", "CIHP: people with body parts (RPar)", convert, layout=_CIHP_LAYOUT, licence=LICENCE,
-        options=(_TEXTS, _CAPTIONS, _TOKENIZER),
+        options=(_TEXTS, _CAPTIONS, _TOKENIZER, EVERYBODY),
     ),
     Converter(
         "rhrc", "CIHP's people with captions of your own (RHrc)", convert_captions, layout=_CIHP_LAYOUT,
-        licence=LICENCE, options=(_TEXTS, Option("captions", _CAPTIONS.help, required=True), _TOKENIZER),
+        licence=LICENCE, options=(_TEXTS, Option("captions", _CAPTIONS.help, required=True), _TOKENIZER, EVERYBODY),
     ),
     Converter(
         "lip", "LIP: single people with body parts; jumpsuits are not scored", convert_lip, layout=_LIP_LAYOUT,

@@ -100,6 +100,14 @@ def coco_person(
     return Person(box, points, mask, area=float(area) if area is not None and possible else None)
 
 
+def person_with_keypoints(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+    """As `coco_person` of an annotation that holds keypoints too. Where none is labelled, as of small people, they are
+    not known, rather than known to be hidden.
+    """
+    person = coco_person(annotation, size, annotation)
+    return person if labelled(person.keypoints) else coco_person(annotation, size)
+
+
 def is_person(annotation: Mapping[str, Any]) -> bool:
     """Whether an annotation is of a person, as those of files about people alone are that name no category."""
     return annotation.get("category_id", PERSON) == PERSON

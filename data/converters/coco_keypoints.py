@@ -7,12 +7,14 @@ expression becomes a row that asks by region, where keypoints are labelled or th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..person_file import PersonRow
 from .base import Converter, Job, Option, need
-from .coco import LICENCE, CocoFile, coco_person, coco_picture, is_person, labelled
+from .coco import LICENCE, CocoFile, coco_picture, is_person, person_with_keypoints
+from .everybody import EVERYBODY, CocoPeople, Everybody
 from .pictures import PictureFolder
 from .skip import Skip
 from .tables import read_words
@@ -37,12 +39,15 @@ def convert(job: Job) -> None:
         pictures = job.pictures(job.images_folder(f"images/{kind}", kind, "images"), kind)
         coco = CocoFile(path)
         _count(job, split, coco)
+        everybody = Everybody(job, "coco")
         for number, annotation in job.progress(coco.annotations.items(), path.stem, len(coco.annotations)):
             key = str(number)
             left["expression"].discard(key)
             left["caption"].discard(key)
             with job.guard(f"annotation {number}"):
-                _add(job, split, coco, annotation, texts.get(key, []), tuple(captions.get(key, ())), pictures)
+                said = texts.get(key, []), tuple(captions.get(key, ()))
+                _add(job, split, coco, annotation, *said, pictures, everybody)
+        everybody.write(CocoPeople(coco.annotations.values(), person_with_keypoints).of)
     for what, unknown in left.items():
         for key in sorted(unknown):
             job.report.skip(f"no annotation has the id of this {what}", key)
@@ -50,15 +55,15 @@ def convert(job: Job) -> None:
 
 def _add(
     job: Job, split: str, coco: CocoFile, annotation: Mapping[str, Any], texts: list[str], captions: tuple[str, ...],
-    pictures: PictureFolder,
+    pictures: PictureFolder, everybody: Everybody,
 ) -> None:  # fmt: skip
     if not is_person(annotation):
         raise Skip("it is not a person")
     image_id, number = need(annotation, "image_id", int), annotation["id"]
-    picture = coco_picture(pictures, coco.image(image_id))
-    person = coco_person(annotation, picture.size, annotation)
-    if not labelled(person.keypoints):  # small people have none: that is not known, rather than known to be hidden
-        person = coco_person(annotation, picture.size)
+    entry = coco.image(image_id)
+    picture = coco_picture(pictures, entry)
+    everybody.note(split, str(image_id), partial(coco_picture, pictures, entry))
+    person = person_with_keypoints(annotation, picture.size)
     if not texts and not captions and person.keypoints is None:
         raise Skip("there is nothing to ask: no keypoint is labelled, and there are no words")
     if not texts:
@@ -108,6 +113,7 @@ CONVERTERS = (
             Option("annotations", "one annotation file (default: all person_keypoints files of the newest release)"),
             Option("expressions", "a file of expressions by annotation id: JSON, JSON lines, or CSV with id and text"),
             Option("captions", "a file of captions by annotation id, in the same form"),
+            EVERYBODY,
         ),
     ),
 )

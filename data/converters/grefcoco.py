@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, need
 from .coco import LICENCE, CocoFile, coco_person, coco_picture, is_person
+from .everybody import EVERYBODY, CocoPeople, Everybody
 from .pictures import PictureFolder
 from .refcoco import ALL_CATEGORIES, IMAGE_FOLDERS, TEXT
 from .refs import read_refs, sentences_of, targets
@@ -28,21 +30,27 @@ def convert(job: Job) -> None:
     job.report.note("the official numbers are those quoted for the released file; releases differ, as do their ref ids")
     if not job.option("all-categories"):
         job.report.note("references that mean other things than people are left out; those that mean nothing are kept")
+    everybody = Everybody(job, "grefcoco")
     for ref in job.progress(refs, "grefcoco"):
         texts = ref.get("sentences")
         job.report.read(str(ref.get("split")), "refs")
         job.report.read(str(ref.get("split")), "expressions", len(texts) if isinstance(texts, list) else 0)
         with job.guard(f"ref {ref.get('ref_id')}"):
-            _add(job, ref, instances, pictures)
+            _add(job, ref, instances, pictures, everybody)
+    everybody.write(CocoPeople(instances.annotations.values(), coco_person).of)
 
 
-def _add(job: Job, ref: dict[str, Any], instances: CocoFile, pictures: PictureFolder) -> None:
+def _add(
+    job: Job, ref: dict[str, Any], instances: CocoFile, pictures: PictureFolder, everybody: Everybody
+) -> None:
     number, split = need(ref, "ref_id", int), need(ref, "split", str)
     image_id = need(ref, "image_id", int)
     annotations = targets(ref)
     if not job.option("all-categories") and not all(is_person(instances.annotation(target)) for target in annotations):
         raise Skip("it means other things than people")
-    picture = coco_picture(pictures, instances.image(image_id))
+    entry = instances.image(image_id)
+    picture = coco_picture(pictures, entry)
+    everybody.note(split, str(image_id), partial(coco_picture, pictures, entry))
     people = tuple(_people(job, number, image_id, annotations, instances, picture.size))
     kind = "nobody" if not people else "one" if len(people) == 1 else "several"
     for k, text in sentences_of(ref, job.option("text"), lambda why, at: job.report.skip(why, f"ref {number}:{at}")):
@@ -75,6 +83,6 @@ CONVERTERS = (
         convert,
         layout="the folder grefcoco with grefs(unc).json and instances.json, or the one above it.",
         licence=f"gRefCOCO states none that could be verified: treat as non-commercial research; {LICENCE}",
-        options=(TEXT, ALL_CATEGORIES),
+        options=(TEXT, ALL_CATEGORIES, EVERYBODY),
     ),
 )

@@ -4,13 +4,15 @@ The references are a JSON list in gRefCOCO's form (`ref_id`, `image_id`, `ann_id
 `sentences`), the instances a bare JSON list of annotations in COCO's form, without any entries of pictures: sizes are
 read from the pictures themselves. Keypoints are pseudo-labels: 17 lists x, y, score, or 51 numbers, or another length,
 which is padded with unlabelled points or cut, and counted. A score above --score-above (0.1, as its loaders have it)
-becomes 2 (seen), any other 0; 1 (hidden) does not occur. The set has no labels of actions.
+becomes 2 (seen), any other 0; 1 (hidden) does not occur. The set has no labels of actions. Nothing says whether the
+instances are all people of their pictures: --everybody takes it that they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,6 +25,7 @@ from ..leakage import coco_id
 from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
 from .coco import coco_person
+from .everybody import EVERYBODY, CocoPeople, Everybody
 from .pictures import Picture, PictureFolder
 from .refcoco import TEXT
 from .refs import sentences_of, targets
@@ -42,10 +45,12 @@ def convert(job: Job) -> None:
     instances = _instances(read_json(_given(job, "instances", _INSTANCES), list))
     pictures = job.pictures(job.images_folder(_PICTURES, "images"))
     people: dict[tuple[int, str], Person] = {}
+    everybody = Everybody(job, "humar")
     for number, ref in enumerate(job.progress(refs, "refs")):
         name = f"ref {ref.get('ref_id', f'number {number}') if isinstance(ref, dict) else f'number {number}'}"
         with job.guard(name):
-            _ref(job, ref, instances, pictures, people)
+            _ref(job, ref, instances, pictures, people, everybody)
+    everybody.write(CocoPeople(instances.values(), partial(_person, job)).of)
     job.report.note(f"keypoints are pseudo-labels; scores above {job.option('score-above'):g} count as seen")
     job.report.note("test splits of a dozen pictures are too small for a figure to be reported")
 
@@ -72,19 +77,24 @@ def _ref(
     instances: Mapping[int, Mapping[str, Any]],
     pictures: PictureFolder,
     people: dict[tuple[int, str], Person],
+    everybody: Everybody,
 ) -> None:
     """The rows of one reference. `people` keeps who was read, by annotation and picture."""
     ref_id, image_id, split = need(ref, "ref_id", int), need(ref, "image_id", int), need(ref, "split", str)
     sentences = need(ref, "sentences", list)
     job.report.read(split, "expressions", len(sentences))
-    picture = find_picture(pictures, need(ref, "file_name", str), image_id)
+    find = partial(find_picture, pictures, need(ref, "file_name", str), image_id)
+    picture = find()
+    everybody.note(split, str(image_id), find)
     meant = []
     for annotation_id in targets(ref):
         if annotation_id not in instances:
             raise Skip("an annotation is not among the instances")
         key = annotation_id, picture.value
         if key not in people:
-            people[key] = _person(job, instances[annotation_id], image_id, picture)
+            if instances[annotation_id].get("image_id") != image_id:
+                raise Skip("an annotation belongs to another picture")
+            people[key] = _person(job, instances[annotation_id], picture.size)
         meant.append(people[key])
     for k, text in sentences_of(ref, job.option("text"), lambda why, at: job.report.skip(why, f"ref {ref_id}:{at}")):
         with job.guard(f"ref {ref_id}:{k}"):
@@ -104,10 +114,8 @@ def find_picture(pictures: PictureFolder, name: str, image_id: int) -> Picture:
     return pictures.get(next(filter(pictures.has, names), name))
 
 
-def _person(job: Job, annotation: Mapping[str, Any], image_id: int, picture: Picture) -> Person:
-    if annotation.get("image_id") != image_id:
-        raise Skip("an annotation belongs to another picture")
-    person = coco_person(annotation, picture.size)
+def _person(job: Job, annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+    person = coco_person(annotation, size)
     values = annotation.get("keypoints")
     if not values:
         return person
@@ -118,7 +126,7 @@ def _person(job: Job, annotation: Mapping[str, Any], image_id: int, picture: Pic
     count = len(values) if isinstance(values[0], list) else len(values) / 3
     if count != len(KEYPOINT_NAMES):
         job.report.read("keypoints", "lists that were padded or cut to 17 points")
-    points = _inside(points, picture.size)
+    points = _inside(points, size)
     return replace(person, keypoints=points)
 
 
@@ -141,6 +149,7 @@ CONVERTERS = (
             Option("refs", "the file of references, below --source, where it has another name"),
             Option("instances", "the file of instances, below --source, where it has another name"),
             Option("score-above", "keypoints with a score above this count as seen (default 0.1)", float, SCORE_ABOVE),
+            EVERYBODY,
         ),
     ),
 )

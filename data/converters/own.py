@@ -2,10 +2,10 @@
 
     {"image": "photos/a.jpg", "text": "the man in red", "box": [40, 30, 210, 400]}
 
-A line that cannot be used is reported with its cause, the others go on. Labels refer to a photo as viewers show it:
-photos that are stored turned (EXIF) are written again upright, unless --as-stored says that labels count in the stored
-pixels. The id of a picture is COCO's where its name is one of COCO's, otherwise the checksum of its file, so that a
-photo under two names is still one photo.
+A line that cannot be used is reported with its cause, the others go on. With --everybody the lines of a picture name
+everybody in it. Labels refer to a photo as viewers show it: photos that are stored turned (EXIF) are written again
+upright, unless --as-stored says that labels count in the stored pixels. The id of a picture is COCO's where its name is
+one of COCO's, otherwise the checksum of its file, so that a photo under two names is still one photo.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..masks import mask_extent
 from ..person_file import BY_REGION, Person, PersonRow
 from ..text import CAPTION_SEPARATOR, clean_caption
 from .base import Converter, Job, Option, check_places
+from .everybody import Gathered
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 from .tables import ENDINGS, Aliases, Line, named, read_table
@@ -100,10 +101,13 @@ class OwnData:
         self.photos = Photos(job, folder, as_stored=job.option("as-stored"))
         self.shares = Shares(job.option("val-share"))
         self.problems: list[str] = []
+        self._everybody = Gathered()
+        self._photo: Photo | None = None
         self._unused: set[str] = set()
 
     def line(self, table: Path, line: Line, split: str) -> None:
         """Add the row or rows of a line, or note why there is none."""
+        self._photo = None
         try:
             if line.error:
                 raise BadValue(line.error)
@@ -114,10 +118,14 @@ class OwnData:
             found = getattr(error, "found", "")
             self.problems.append(f"{table.name}, {line.where}: {error}{f': {found}' if found else ''}")
             self.job.report.skip(str(error), f"{line.where} of {table.name}{f' ({found})' if found else ''}")
+            if self._photo is not None:
+                self._everybody.unsure(self._photo.value)
 
     def finish(self, tables: list[Path], total: int) -> None:
         """Write the problems to a file; RefHCMError when nothing could be used."""
         report = self.job.report
+        if self.job.option("everybody"):
+            self._everybody.write(self.job, "own")
         if self._unused:
             report.note(f"columns that are not used: {', '.join(sorted(self._unused)[:10])}")
         if self.photos.turned:
@@ -139,7 +147,7 @@ class OwnData:
         if "image" not in fields:
             there = ", ".join(map(repr, list(line.cells)[:8])) or "nothing"
             raise BadValue(f"it has no image: name that column one of {', '.join(('image', *COLUMNS['image']))}", there)
-        photo = self.photos.get(_word(fields["image"], "image"))
+        photo = self._photo = self.photos.get(_word(fields["image"], "image"))
         texts, captions = _texts(fields.get("text")), _captions(fields.get("captions"))
         people = self._people(fields, photo.size)
         if not texts and len(people) != 1:
@@ -152,6 +160,7 @@ class OwnData:
         for k, text in enumerate(texts or [None]):
             row_id = name if len(texts) < 2 else f"{name}:{k}"
             self.job.add(split, PersonRow(row_id, image_id, photo.value, people, text, captions))
+        self._everybody.add(split, image_id, photo.value, people)
 
     def _people(self, fields: dict[str, Any], size: tuple[int, int]) -> tuple[Person, ...]:
         """Whom the line means: the boxes, or the box around the mask; everything else needs exactly one person."""
@@ -357,6 +366,8 @@ CONVERTERS = (
                    float, 0.0),
             Option("as-stored", "labels count in the stored pixels of photos that viewers show turned", bool, False),
             Option("tokenizer", "folder with label_map.json: fill in the codes of part maps"),
+            Option("everybody", "the lines of a picture name everybody in it: also a row per picture that lists them",
+                   bool, False),
         ),
     ),
 )  # fmt: skip

@@ -7,13 +7,15 @@ is no file. Refpose joins the references of people with person_keypoints_train20
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..person_file import PersonRow
+from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
 from .coco import LICENCE, PERSON, CocoFile, coco_person, coco_picture, labelled
+from .everybody import EVERYBODY, CocoPeople, Everybody
 from .pictures import PictureFolder
 from .refs import read_refs, sentences_of
 from .skip import Skip
@@ -69,12 +71,19 @@ def convert(job: Job, dataset: str, name: str, poses: bool) -> None:
     if (dataset, by) == ("refcocog", "google"):
         job.report.note("this split has no test part, and its train and val share pictures: prefer umd")
     _count(job, refs)
+    everybody = Everybody(job, name)
     for ref in job.progress(refs, name):
         where = f"ref {ref.get('ref_id')}"
         with job.guard(where):
             if people_only and need(ref, "category_id", int) != PERSON:
                 raise Skip("it is not about a person")
-            _add(job, name, ref, instances, keypoints, pictures)
+            _add(job, name, ref, instances, keypoints, pictures, everybody)
+
+    def read(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+        joined = None if keypoints is None else keypoints.annotations.get(annotation["id"])
+        return coco_person(annotation, size, joined)
+
+    everybody.write(CocoPeople(instances.annotations.values(), read).of)
 
 
 def _keypoint_file(job: Job) -> Path:
@@ -83,15 +92,18 @@ def _keypoint_file(job: Job) -> Path:
 
 
 def _add(
-    job: Job, name: str, ref: dict[str, Any], instances: CocoFile, keypoints: CocoFile | None, pictures: PictureFolder
-) -> None:
+    job: Job, name: str, ref: dict[str, Any], instances: CocoFile, keypoints: CocoFile | None,
+    pictures: PictureFolder, everybody: Everybody,
+) -> None:  # fmt: skip
     """The rows of one reference."""
     number, split = need(ref, "ref_id", int), need(ref, "split", str)
     image_id, annotation_id = need(ref, "image_id", int), need(ref, "ann_id", int)
     annotation = instances.annotation(annotation_id)
     if annotation.get("image_id") != image_id:
         raise Skip("its annotation is of another picture")
-    picture = coco_picture(pictures, instances.image(image_id))
+    entry = instances.image(image_id)
+    picture = coco_picture(pictures, entry)
+    everybody.note(split, str(image_id), partial(coco_picture, pictures, entry))
     joined = None if keypoints is None else keypoints.annotation(annotation_id)
     person = coco_person(annotation, picture.size, joined, crowds=True)
     if joined is not None and not labelled(person.keypoints):
@@ -150,7 +162,7 @@ def _converter(dataset: str, poses: bool) -> Converter:
         partial(convert, dataset=dataset, name=name, poses=poses),
         layout=layout + ("; person_keypoints_train2014.json beside it or below annotations/." if poses else "."),
         licence=_LICENCES[dataset],
-        options=(by, TEXT, *labels) if poses else (by, TEXT, ALL_CATEGORIES),
+        options=(by, TEXT, *labels, EVERYBODY) if poses else (by, TEXT, ALL_CATEGORIES, EVERYBODY),
     )
 
 

@@ -9,11 +9,15 @@ evaluation asks with scribble 0 (`--prompt scribble`) or with the point of index
 training the published code draws one of the five, and one of the points 4 to 7 of it. With these options a row has no
 words; its `points` are all that may be drawn, first what the evaluation asks with, and its box is the answer. Such rows
 are left alone by tasks whose instructions know no points.
+
+RefHuman lists those of a photo's people whom somebody described. With COCO's own annotation files (--instances) each
+photo gets a row about everybody as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +26,10 @@ import numpy as np
 from ...errors import RefHCMError
 from ..json_file import read_json
 from ..leakage import coco_id
-from ..person_file import PersonRow
+from ..person_file import Person, PersonRow
 from .base import Converter, Job, Option, need
-from .coco import coco_person
+from .coco import CocoFile, coco_person, person_with_keypoints
+from .everybody import CocoPeople, Everybody
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 
@@ -45,13 +50,25 @@ def convert(job: Job) -> None:
         job.source(*_FILES.values())
     folder = job.images_folder("images", "train2017", "coco/train2017")
     pictures = job.pictures(folder)
+    instances = job.option("instances")
+    everybody = Everybody(job, "refhuman", wanted=bool(instances))
     for split, path in found.items():
-        _split(job, split, path, pictures)
+        _split(job, split, path, pictures, everybody)
+    if instances:
+        annotations: dict[int, Mapping[str, Any]] = {}
+        for name in instances.split(","):
+            annotations |= CocoFile(Path(name)).annotations
+        everybody.write(CocoPeople(annotations.values(), _listed).of)
     if job.option("prompt") != "text":
         job.report.note("rows ask by points, which only models can answer that were taught them")
 
 
-def _split(job: Job, split: str, path: Path, pictures: PictureFolder) -> None:
+def _listed(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+    """A person of COCO's own files, with keypoints or without."""
+    return (person_with_keypoints if "keypoints" in annotation else coco_person)(annotation, size)
+
+
+def _split(job: Job, split: str, path: Path, pictures: PictureFolder, everybody: Everybody) -> None:
     """The rows of one file."""
     content = read_json(path, dict)
     entries = _list(content, "images", path)
@@ -67,7 +84,9 @@ def _split(job: Job, split: str, path: Path, pictures: PictureFolder) -> None:
             listed = annotations.get(number, [])
             if len(listed) != 1:
                 raise Skip("the entry has not exactly one annotation")
-            job.add(split, _row(job, f"refhuman_{split}:{number}:0", entry, listed[0], pictures))
+            row = _row(job, f"refhuman_{split}:{number}:0", entry, listed[0], pictures)
+            job.add(split, row)
+            everybody.note(split, row.image_id, partial(_picture, entry, pictures))
 
 
 def _list(content: Mapping[str, Any], name: str, path: Path) -> list[Any]:
@@ -139,6 +158,8 @@ CONVERTERS = (
         options=(
             Option("prompt", "what rows are asked with (default text)",
                    default="text", choices=PROMPTS),
+            Option("instances", "COCO's person_keypoints or instances file of the photos, several between commas: for "
+                   "each photo also a row that lists everybody in it, where all are known"),
         ),
     ),
 )  # fmt: skip

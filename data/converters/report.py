@@ -38,11 +38,18 @@ class Report:
         """Count a row that is written."""
         counts = self.rows[split]
         counts["rows"] += 1
+        self._pictures[split].add(row.image_id)
+        if row.everybody:
+            counts["everybody"] += 1
+            return
         counts["regions"] += row.text is None and not row.points
         counts["nobody"] += not row.people
         counts["several"] += len(row.people) > 1
         self._people[split].update((row.image_id, numbers(person.box)) for person in row.people)
-        self._pictures[split].add(row.image_id)
+
+    def has(self, split: str, image_id: str) -> bool:
+        """Whether rows of a picture were written to a split."""
+        return image_id in self._pictures[split]
 
     def read(self, split: str, what: str, count: int = 1) -> None:
         """Count something in the source, such as its `expressions`."""
@@ -64,7 +71,8 @@ class Report:
             self.notes.append(sentence)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Split -> rows, people (different boxes), pictures; how many rows ask by region, mean nobody or several."""
+        """Split -> rows, people (different boxes), pictures; how many rows ask by region, mean nobody or several, or
+        list everybody (whom `people` does not count)."""
         return {
             split: {
                 "rows": counts["rows"],
@@ -73,6 +81,7 @@ class Report:
                 "regions": counts["regions"],
                 "nobody": counts["nobody"],
                 "several": counts["several"],
+                "everybody": counts["everybody"],
             }
             for split, counts in self.rows.items()
         }
@@ -125,7 +134,7 @@ class Report:
 
 
 def _columns(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    names = ("rows", "people", "pictures", "regions", "nobody", "several")
+    names = ("rows", "people", "pictures", "regions", "nobody", "several", "everybody")
     width = max([len("split"), *map(len, counts)]) + 2
     lines = ["split".ljust(width) + "".join(f"{name:>10}" for name in names)]
     for split, row in counts.items():

@@ -4,13 +4,15 @@ opinion.
 A term is a pair (kind, value), such as ("top_colour", "red") or ("noun", "man"). `judge` answers True,
 False, or None when a reader could see it either way (a half-hidden coat, red against orange, a step against
 a stand). An expression singles out a person when all its terms are True for that person and at least one is
-False for each other.
+False for each other. It means several people when all its terms are True for each of them and at least one is
+False for anybody else; it means nobody when at least one is False for everybody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -109,6 +111,12 @@ _PARTS_OF_BOTTOM = (9, 12)
 _HEAD = (1, 2, 4, 13)
 MARGIN = 0.09
 """Share of the width that separates two people who are told apart by left and right."""
+SIDE, OTHER_SIDE = 0.42, 0.6
+"""People are on the left whose middles lie left of SIDE, as shares of the width; right of OTHER_SIDE nobody is."""
+ROW_GAP, ROW_DEPTH = 1.35, 1.2
+"""Two rows of people: by so much the nearer are larger at least, and those of one row differ by less."""
+FACE_HEIGHT = 0.35
+"""Of the picture's height a person must fill so that the face alone tells men from women."""
 HALF, LONE_HALF = 0.47, 0.4
 """Who is called left stands left of this share of the width; LONE_HALF if nobody else fits the other
 words."""
@@ -268,6 +276,27 @@ def _depth(person: int, others: Sequence[int], people: Sequence[Seen], value: st
     )
 
 
+def _side(seen: Seen, value: str) -> Verdict:
+    """On the left or right of the picture, whoever else is there."""
+    x = seen.x if value == "left" else 1 - seen.x
+    return True if x < SIDE else (False if x > OTHER_SIDE else None)
+
+
+def _row(seen: Seen, people: Sequence[Seen], value: str) -> Verdict:
+    """In the front or back row, where the people clearly stand in two."""
+    scales = sorted(other.scale for other in people)
+    steps = [after / before for before, after in pairwise(scales)]
+    if not steps or max(steps) < ROW_GAP:
+        return None
+    split = steps.index(max(steps))
+    back, front = scales[: split + 1], scales[split + 1 :]
+    lowest = min(other.height for other in people if other.scale in front)
+    highest = max(other.height for other in people if other.scale in back)
+    if back[-1] > ROW_DEPTH * back[0] or front[-1] > ROW_DEPTH * front[0] or highest > lowest:
+        return None
+    return (seen.scale in front) == (value == "front")
+
+
 def _beside(seen: Seen, anchor: Seen, value: str) -> Verdict:
     """ "next to", "left of" or "right of" the anchor."""
     if value in ("left of", "right of"):
@@ -280,11 +309,29 @@ def _beside(seen: Seen, anchor: Seen, value: str) -> Verdict:
     return None if gap < 0.3 else False
 
 
+def _evident(seen: Seen, term: Term) -> bool:
+    """Whether a viewer can be certain that a term is wrong, if it is."""
+    kind, value = term
+    a, from_behind = seen.attributes, seen.attributes["view"] == "back"
+    if ("top_colour" if kind == "wears_colour" else kind) in seen.hidden:
+        return False
+    if kind == "noun" and value in ("man", "woman") and a["age"] != "child":
+        return a["top"] in ("dress", "top") or a["bottom"] == "skirt" or (not from_behind and seen.height > FACE_HEIGHT)
+    if kind == "top" and from_behind:
+        return bool({"dress", "overalls"} & {a["top"], value})
+    return True
+
+
 class SceneFacts:
     """Terms judged over all people of one scene."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.people = tuple(see(person) for person in scene.people)
+    def __init__(self, people: Sequence[Seen]) -> None:
+        self.people = tuple(people)
+
+    @classmethod
+    def of(cls, scene: Scene) -> SceneFacts:
+        """What can be seen in a scene."""
+        return cls([see(person) for person in scene.people])
 
     def judge(self, person: int, term: Term, among: Sequence[int] = ()) -> Verdict:
         """Whether `term` holds for a person; places rank it among the people `among` (itself left out)."""
@@ -299,6 +346,10 @@ class SceneFacts:
             return _place(person, others, self.people, value)
         if kind == "depth":
             return _depth(person, others, self.people, value)
+        if kind == "side":
+            return _side(seen, value)
+        if kind == "row":
+            return _row(seen, self.people, value)
         return _attribute(seen, kind, value)
 
     def candidates(self, terms: Sequence[Term]) -> tuple[list[int], list[int]]:
@@ -326,3 +377,14 @@ class SceneFacts:
             possible = [p for p, verdict in judged.items() if verdict is not False]
             sure = [p for p in sure if judged.get(p)]
         return sure == [person] and possible == [person]
+
+    def means_nobody(self, terms: Sequence[Term]) -> bool:
+        """Whether the words are plainly wrong about everybody, however a reader takes them: left and right as sides of
+        the picture, other ranks as if they held for anybody, and what is hard to see as if it were true.
+        """
+        plain = [term for term in terms if term[0] not in ("place", "depth")]
+        plain += [("side", value) for kind, value in terms if kind == "place" and value in ("left", "right")]
+        return all(
+            any(_evident(seen, term) and self.judge(person, term) is False for term in plain)
+            for person, seen in enumerate(self.people)
+        )

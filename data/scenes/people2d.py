@@ -360,7 +360,16 @@ class DrawnPeople:
 
     def draw(self, rng: np.random.Generator, split: str) -> Cutout:
         """A new person whose outfit belongs to `split`."""
-        while True:
-            clothes = sample_clothes(rng)
-            if outfit_split(clothes) == split:
-                return draw_person(rng, clothes)
+        return draw_person(rng, _clothes_of(rng, split))
+
+    def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:
+        """The words about such a person."""
+        clothes = _clothes_of(rng, split)
+        return {**clothes, "pose": sample_pose(rng), "view": sample_view(rng)}
+
+
+def _clothes_of(rng: np.random.Generator, split: str) -> dict[str, str]:
+    while True:
+        clothes = sample_clothes(rng)
+        if outfit_split(clothes) == split:
+            return clothes

@@ -25,6 +25,10 @@ class CutoutSource(Protocol):
         """A person whose outfit belongs to `split`; all chance comes from `rng`."""
         ...
 
+    def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:
+        """The words (`cutout.ATTRIBUTE_KEYS`) about such a person, without its picture."""
+        ...
+
 
 class BankPeople:
     """Rendered people of one or more banks; the outfit decides the split of each."""
@@ -38,13 +42,21 @@ class BankPeople:
 
     def draw(self, rng: np.random.Generator, split: str) -> Cutout:
         """One of the bank's people of this split; RefHCMError when there is none."""
+        number, i = self._member(rng, split)
+        return self._banks[number][i]
+
+    def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:
+        """The words about one of them; RefHCMError as `draw`."""
+        number, i = self._member(rng, split)
+        return self._banks[number].attributes(i)
+
+    def _member(self, rng: np.random.Generator, split: str) -> tuple[int, int]:
         members = self._members[split]
         if not members:
             raise RefHCMError(
                 f"No cut-out of the bank wears an outfit of the {split} split; make the bank larger."
             )
-        number, i = members[int(rng.integers(len(members)))]
-        return self._banks[number][i]
+        return members[int(rng.integers(len(members)))]
 
 
 def make_sources(backend: str, banks: Sequence[Path]) -> list[tuple[CutoutSource, float]]:

@@ -21,11 +21,12 @@ def split_number(split: str) -> int:
     return SPLITS.index(split)
 
 
-def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
-    """The random stream of scene `index`: it depends on these three only, never on workers or order."""
+def scene_rng(seed: int, split: str, index: int, *stream: int) -> np.random.Generator:
+    """The random stream of scene `index`: it depends on these three only, never on workers or order. `stream` names a
+    further one of the same scene, from which drawing changes nothing about the first."""
     if seed < 0 or index < 0:
         raise ValueError(f"Seed and scene number must not be negative (got {seed} and {index}).")
-    return np.random.default_rng(np.random.SeedSequence([split_number(split), seed, index]))
+    return np.random.default_rng(np.random.SeedSequence([split_number(split), seed, index], spawn_key=stream))
 
 
 def background_seed(rng: np.random.Generator, split: str) -> int:

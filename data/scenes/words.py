@@ -30,7 +30,7 @@ _GARMENTS = {
     "jeans": ("jeans",),
     "shorts": ("shorts",),
 }
-_PLURAL = ("trousers", "pants", "jeans", "shorts", "overalls")
+PAIRED = ("trousers", "pants", "jeans", "shorts", "overalls")
 _HAIR = {"tied": "tied back hair", "bob": "chin length hair", "afro": "curly hair"}
 _PLACES = {
     "left": ("on the left", "on the left", "at left", "to the left", "on the left side"),
@@ -47,7 +47,7 @@ _DEPTHS = {
     "front": ("in front", "closest to us", "closest to the camera", "in the foreground"),
     "back": ("in the back", "farthest away", "in the background"),
 }
-_POSES = {
+POSES = {
     "standing": ("standing",),
     "walking": ("walking",),
     "running": ("running",),
@@ -61,20 +61,20 @@ _POSES = {
     "leaning": ("leaning",),
     "pointing": ("pointing",),
 }
-_VIEWS = {
+VIEWS = {
     "back": ("seen from behind", "facing away", "with back to us"),
     "left side": ("facing left", "looking left"),
     "right side": ("facing right", "looking right"),
 }
-_SIDES = {
+SIDES = {
     "next to": ("next to", "beside"),
     "left of": ("to the left of", "left of"),
     "right of": ("to the right of", "right of"),
 }
 _DEFINITE = ("one", "left", "right", "far", "middle")
 """Phrases that begin so go with "the" or with nothing."""
-_TRIES = 60
-_ARTICLE = re.compile(r"^(the|an?) ")
+TRIES = 60
+ARTICLE = re.compile(r"^(the|an?) ")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Expression:
     relation: tuple[str, int, tuple[Term, ...]] | None = None
 
 
-class _Writer:
+class Writer:
     """Turns terms into words, with small variety drawn from `rng`."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -100,8 +100,8 @@ class _Writer:
     def garment(self, colour: str, garment: str, article: bool, pattern: str = "") -> str:
         """ "a red shirt", "blue jeans"; a pattern stands before the garment."""
         name = self.one(_GARMENTS.get(garment, (garment,)))
-        words = " ".join(word for word in (_spelt(self.rng, colour), pattern, name) if word)
-        if not article or name in _PLURAL:
+        words = " ".join(word for word in (spelt(self.rng, colour), pattern, name) if word)
+        if not article or name in PAIRED:
             return words
         determiner = "the" if self.rng.random() < 0.3 else ("an" if words[0] in "aeio" else "a")
         return f"{determiner} {words}"
@@ -121,10 +121,10 @@ class _Writer:
         if "hat" in said:
             after.append(self.one(("with a hat", "wearing a hat", "in a hat", "in the hat")))
         if "pose" in said:
-            pose = self.one(_POSES.get(said["pose"], (said["pose"],)))
+            pose = self.one(POSES.get(said["pose"], (said["pose"],)))
             (before if " " not in pose and self.rng.random() < 0.3 else after).append(pose)
         if "view" in said:
-            after.append(self.one(_VIEWS[said["view"]]))
+            after.append(self.one(VIEWS[said["view"]]))
         if self.rng.random() < 0.4:
             after = [after[i] for i in self.rng.permutation(len(after))]
         noun = self.one(_NOUNS[said.get("noun", "person")])
@@ -140,7 +140,7 @@ class _Writer:
     def _clothes(self, said: dict[str, str]) -> str:
         verb = self.one(("in", "in", "wearing", "with"))
         if "wears_colour" in said:
-            colour = _spelt(self.rng, said["wears_colour"])
+            colour = spelt(self.rng, said["wears_colour"])
             return f"in {colour}" if verb != "wearing" else f"wearing {colour}"
         pieces = []
         if "top" in said:
@@ -155,7 +155,7 @@ class _Writer:
         if "hair" not in said and "hair_colour" not in said:
             return ""
         style = _HAIR.get(said.get("hair", ""), f"{said.get('hair', '')} hair".strip())
-        colour = _spelt(self.rng, said.get("hair_colour", ""))
+        colour = spelt(self.rng, said.get("hair_colour", ""))
         if not colour:
             return f"with {style}"
         return f"with {style[:-4].rstrip()} {colour} hair".replace("  ", " ")
@@ -187,7 +187,8 @@ class _Writer:
         return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _spelt(rng: np.random.Generator, colour: str) -> str:
+def spelt(rng: np.random.Generator, colour: str) -> str:
+    """The name of a colour, in one of its spellings."""
     if colour == "gray" and rng.random() < 0.3:
         return "grey"
     if colour == "blond":
@@ -195,7 +196,8 @@ def _spelt(rng: np.random.Generator, colour: str) -> str:
     return colour
 
 
-def _noun_of(rng: np.random.Generator, seen: Seen) -> str:
+def noun_of(rng: np.random.Generator, seen: Seen) -> str:
+    """What this person is called."""
     if "gender" in seen.hidden or rng.random() < 0.08:
         return "person"
     child = seen.attributes["age"] == "child"
@@ -206,7 +208,7 @@ def _noun_of(rng: np.random.Generator, seen: Seen) -> str:
     ]
 
 
-def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
+def sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
     """Groups of terms that are plainly visible on this person, by topic."""
     a, hidden = seen.attributes, seen.hidden
     topics: dict[str, list[tuple[Term, ...]]] = {}
@@ -235,12 +237,12 @@ def _sayable(seen: Seen) -> dict[str, list[tuple[Term, ...]]]:
         topics["age"] = [(("age", "old"),)]
     if "pose" not in hidden:
         topics["pose"] = [(("pose", a["pose"]),)]
-    if a["view"] in _VIEWS and "view" not in hidden:
+    if a["view"] in VIEWS and "view" not in hidden:
         topics["view"] = [(("view", a["view"]),)]
     return topics
 
 
-_TOPIC_WEIGHT = {
+TOPIC_WEIGHT = {
     "clothes": 4.0,
     "hair": 1.0,
     "hat": 1.3,
@@ -252,19 +254,20 @@ _TOPIC_WEIGHT = {
 }
 
 
-def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tuple[Term, ...]:
+def draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tuple[Term, ...]:
+    """A noun and up to three topics that are true of a person, whoever else they fit."""
     seen = facts.people[person]
-    topics = _sayable(seen)
+    topics = sayable(seen)
     if len(facts.people) > 1:
         topics["place"] = [(("place", value),) for value in _PLACES]
         topics["depth"] = [(("depth", "front"),), (("depth", "back"),)]
     names = sorted(topics)
-    weights = np.array([_TOPIC_WEIGHT[name] for name in names])
+    weights = np.array([TOPIC_WEIGHT[name] for name in names])
     count = min(int(rng.choice((1, 2, 3), p=(0.5, 0.36, 0.14))), len(names))
     chosen: list[int] = []
     if names:
         chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum()).tolist()
-    terms: list[Term] = [("noun", _noun_of(rng, seen))]
+    terms: list[Term] = [("noun", noun_of(rng, seen))]
     for number in chosen:
         options = topics[names[number]]
         if names[number] in (
@@ -279,33 +282,40 @@ def _draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tup
 
 
 def _relational(
-    rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer
+    rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer
 ) -> Expression | None:
     """ "the man next to the woman in red": the other one is singled out by its own words."""
     others = [other for other in range(len(facts.people)) if other != person]
     anchor = others[int(rng.integers(len(others)))]
-    topics = _sayable(facts.people[anchor]).get("clothes")
+    topics = sayable(facts.people[anchor]).get("clothes")
     if not topics:
         return None
-    anchor_terms = (("noun", _noun_of(rng, facts.people[anchor])), *topics[int(rng.integers(len(topics)))])
-    terms = (("noun", _noun_of(rng, facts.people[person])),)
+    anchor_terms = (("noun", noun_of(rng, facts.people[anchor])), *topics[int(rng.integers(len(topics)))])
+    terms = (("noun", noun_of(rng, facts.people[person])),)
     word = ("next to", "left of", "right of")[int(rng.choice(3, p=(0.6, 0.2, 0.2)))]
     if not facts.singles_out(anchor, anchor_terms) or not facts.singles_out(person, terms, (word, anchor)):
         return None
     text = (
-        f"{writer.article(writer.phrase(terms))} {writer.one(_SIDES[word])} the {writer.phrase(anchor_terms)}"
+        f"{writer.article(writer.phrase(terms))} {writer.one(SIDES[word])} the {writer.phrase(anchor_terms)}"
     )
     return Expression(text, terms, (word, anchor, anchor_terms))
 
 
-def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _Writer) -> Expression | None:
+def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer) -> Expression | None:
     if len(facts.people) > 1 and rng.random() < 0.12:
         return _relational(rng, facts, person, writer)
-    terms = _draw_terms(rng, facts, person)
+    terms = draw_terms(rng, facts, person)
     if len(terms) == 1 and rng.random() < 0.5:
         return None
-    said = dict(terms)
-    kinds = set(said) - {"noun"}
+    terms, telegram = telegraphed(rng, terms)
+    if not facts.singles_out(person, terms):
+        return None
+    return Expression(writer.short(terms) if telegram else writer.article(writer.phrase(terms)), terms)
+
+
+def telegraphed(rng: np.random.Generator, terms: tuple[Term, ...]) -> tuple[tuple[Term, ...], bool]:
+    """Now and then whether to say terms in telegram style, and the terms that are left then."""
+    kinds = {kind for kind, _ in terms} - {"noun"}
     telegram = (
         rng.random() < 0.35
         and (
@@ -317,23 +327,21 @@ def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: _
     )
     if telegram and kinds != {"place"}:
         terms = tuple(term for term in terms if term[0] != "noun")  # "red shirt" does not say who wears it
-    if not facts.singles_out(person, terms):
-        return None
-    return Expression(writer.short(terms) if telegram else writer.article(writer.phrase(terms)), terms)
+    return terms, bool(telegram)
 
 
 def describe(rng: np.random.Generator, scene: Scene, least: int = 2, most: int = 3) -> list[list[Expression]]:
     """For each person of the scene up to `least`..`most` different expressions; none where no words single
     it out."""
-    facts, writer = SceneFacts(scene), _Writer(rng)
+    facts, writer = SceneFacts.of(scene), Writer(rng)
     everybody = []
     for person in range(len(scene.people)):
         wanted = int(rng.integers(least, most + 1))
         found: dict[str, Expression] = {}
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             expression = _attempt(rng, facts, person, writer)
             if expression is not None:
-                found.setdefault(_ARTICLE.sub("", expression.text), expression)
+                found.setdefault(ARTICLE.sub("", expression.text), expression)
             if len(found) == wanted:
                 break
         everybody.append(list(found.values()))

@@ -8,13 +8,15 @@ makes OUT/train/ with
     rkpt.tsv      id, image id, expression, box, 34 keypoint numbers, picture
     rpar.tsv      id, expression, box, codes, path of the part map, path of the picture
     rhrc.tsv      id, captions joined by &&, box, picture
-    person.tsv    our own columns (data/person_file.py): everything about a person in one row, picture by path
-    people.jsonl  one line per scene: size, background, and per person boxes, keypoints with visibility,
-    attributes,
-                  visible share, expressions with their terms, captions
+    person.tsv    our own columns (data/person_file.py): everything about a person in one row, picture by path;
+                  and for each scene a row about everybody, rows that mean several people, rows that mean nobody
+    people.jsonl  one line per scene: size, background, the expressions that mean several people or nobody, and
+                  per person boxes, keypoints with visibility, attributes, visible share, expressions with their
+                  terms, captions
     images/, parts/   JPEG pictures and lossless PNG part maps
 Paths are relative to the folder of the tsv. A picture is base64 of the JPEG, or its path with `--images
-files`. Scene i depends on (seed, split, i) and the sources only, whatever the number of workers.
+files`. Scene i depends on (seed, split, i) and the sources only, whatever the number of workers, and its picture
+and the words for single people do not depend on how many expressions of the other kinds are wanted.
 """
 
 from __future__ import annotations
@@ -41,12 +43,17 @@ from ..text import CAPTION_SEPARATOR
 from .backgrounds import Backgrounds
 from .captions import captions
 from .compose import Scene, ScenePerson, compose
+from .facts import SceneFacts
+from .groups import GroupExpression, several
+from .nobody import nobody
 from .sources import BACKENDS, CutoutSource, make_sources
 from .splits import SPLITS, scene_rng, split_number
 from .words import Expression, describe
 
 JPEG_QUALITY = 88
 IMAGES = ("base64", "files")
+MOST_EXPRESSIONS = 20
+"""For several people, or nobody, of a scene: more are not to be found."""
 NO_CODES = ""
 """Codes depend on a label-map tokenizer; `python -m refhcm.models.label_map_codes` fills them in."""
 TSV_FILES = ("rec.tsv", "rkpt.tsv", "rpar.tsv", "rhrc.tsv", "person.tsv", "people.jsonl")
@@ -64,11 +71,24 @@ class Plan:
     banks: tuple[Path, ...] = ()
     photos: Path | None = None
     images: str = "base64"
+    several: float = 0.8
+    """How many expressions mean several people, on average over scenes of at least two."""
+    nobody: float = 1.0
+    """How many mean nobody, on average; two thirds of them fit somebody but for one term."""
 
     @property
     def folder(self) -> Path:
         """Where the files of this split go."""
         return self.out / self.split
+
+
+@dataclass(frozen=True)
+class Words:
+    """The expressions for a scene: of each single person, for several people, and for nobody who is there."""
+
+    people: list[list[Expression]]
+    several: list[GroupExpression]
+    nobody: list[GroupExpression]
 
 
 class SceneMaker:
@@ -79,11 +99,18 @@ class SceneMaker:
         self._sources = make_sources(plan.backend, plan.banks)
         self._backgrounds = Backgrounds(plan.photos)
 
-    def make(self, index: int) -> tuple[Scene, list[list[Expression]]]:
-        """Scene `index` and the expressions of each of its people."""
-        rng = scene_rng(self.plan.seed, self.plan.split, index)
-        scene = compose(rng, self.plan.split, self._source(rng), self._backgrounds)
-        return scene, describe(rng, scene)
+    def make(self, index: int) -> tuple[Scene, Words]:
+        """Scene `index` and its expressions."""
+        plan = self.plan
+        rng = scene_rng(plan.seed, plan.split, index)
+        source = self._source(rng)
+        scene = compose(rng, plan.split, source, self._backgrounds)
+        people = describe(rng, scene)
+        more, facts = scene_rng(plan.seed, plan.split, index, 1), SceneFacts.of(scene)
+        wanted = [int(more.poisson(mean)) for mean in (plan.several, plan.nobody)]
+        said = [expression.text for expressions in people for expression in expressions]
+        groups = several(more, facts, wanted[0])
+        return scene, Words(people, groups, nobody(more, facts, lambda: source.look(more, plan.split), wanted[1], said))
 
     def _source(self, rng: np.random.Generator) -> CutoutSource:
         shares = [share for _, share in self._sources]
@@ -115,16 +142,14 @@ def part_map_png(parts: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def scene_rows(
-    plan: Plan, index: int, scene: Scene, words: Sequence[Sequence[Expression]]
-) -> tuple[str, ...]:
+def scene_rows(plan: Plan, index: int, scene: Scene, words: Words) -> tuple[str, ...]:
     """The lines of one scene for each of TSV_FILES; writes its pictures below the plan's folder."""
     name, encoded = f"{index:07d}", jpeg(scene.image)
-    image_path = f"images/{name}.jpg"
+    image_path, image_id = f"images/{name}.jpg", f"{plan.split}_{name}"
     (plan.folder / image_path).write_bytes(encoded)
     picture = image_path if plan.images == "files" else base64.b64encode(encoded).decode("ascii")
-    rec, rkpt, rpar, rhrc, everything, people = [], [], [], [], [], []
-    for number, (person, expressions) in enumerate(zip(scene.people, words, strict=True)):
+    rec, rkpt, rpar, rhrc, everything, people, everybody = [], [], [], [], [], [], []
+    for number, (person, expressions) in enumerate(zip(scene.people, words.people, strict=True)):
         who, box, told = f"{name}_{number}", _numbers(person.box), captions(person)
         parts_path = f"parts/{who}.png"
         (plan.folder / parts_path).write_bytes(part_map_png(person.parts))
@@ -133,24 +158,48 @@ def scene_rows(
         # One sentence to learn; the further ways to say it are references for scoring.
         references = tuple(told[:1] if plan.split == "train" else told)
         for k, expression in enumerate(expressions):
-            row, image_id = f"{who}_{k}", f"{plan.split}_{name}"
+            row = f"{who}_{k}"
             rec.append((row, image_id, expression.text, box, picture))
             rkpt.append((row, image_id, expression.text, box, keypoints, picture))
             rpar.append((row, expression.text, box, NO_CODES, parts_path, image_path))
             everything.append(PersonRow(row, image_id, image_path, (known,), expression.text, references))
         rhrc.append((who, CAPTION_SEPARATOR.join(references), box, picture))
         people.append(_person_record(who, person, expressions, told, parts_path))
+        everybody.append(known)
+    everything += _group_rows(name, image_id, image_path, everybody, words)
     height, width = scene.image.shape[:2]
     record = {
-        "image_id": f"{plan.split}_{name}",
+        "image_id": image_id,
         "image": image_path,
         "width": width,
         "height": height,
         "background": scene.background,
         "people": people,
+        "several": [_group_record(expression) for expression in words.several],
+        "nobody": [_group_record(expression) for expression in words.nobody],
     }
     tables = tuple("".join("\t".join(row) + "\n" for row in rows) for rows in (rec, rkpt, rpar, rhrc))
     return (*tables, "".join(row.line() for row in everything), json.dumps(record, separators=(",", ":")) + "\n")
+
+
+def _group_rows(
+    name: str, image_id: str, image: str, people: Sequence[Person], words: Words
+) -> Iterator[PersonRow]:
+    """The rows about everybody, about several of the `people` (from left to right), and about nobody."""
+    yield PersonRow(f"{name}_everybody", image_id, image, tuple(people), everybody=True)
+    for kind, expressions in (("several", words.several), ("nobody", words.nobody)):
+        for k, expression in enumerate(expressions):
+            meant = sorted((people[number] for number in expression.people), key=lambda person: person.box)
+            yield PersonRow(f"{name}_{kind}_{k}", image_id, image, tuple(meant), expression.text)
+
+
+def _group_record(expression: GroupExpression) -> dict[str, object]:
+    return {
+        "text": expression.text,
+        "people": expression.people,
+        "form": expression.form,
+        "terms": expression.terms,
+    }
 
 
 def _person_record(
@@ -200,6 +249,7 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
     split_number(plan.split)
     in_range(1, count=plan.count, workers=workers)
     in_range(0, seed=plan.seed)
+    in_range(0, MOST_EXPRESSIONS, several=plan.several, nobody=plan.nobody)
     if plan.images not in IMAGES:
         raise ValueError(f"Ask for images as one of {', '.join(IMAGES)}.")
     if workers > 1:
@@ -240,6 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--images", choices=IMAGES, default="base64", help="how rkpt and rhrc hold their pictures"
     )
+    parser.add_argument(
+        "--several", type=float, default=Plan.several,
+        help="expressions for several people, on average per scene of two or more (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nobody", type=float, default=Plan.nobody,
+        help="expressions for nobody who is there, on average per scene (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     backend = given.backend or ("mixed" if given.bank else "2d")
@@ -252,6 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tuple(given.bank),
         given.photos,
         given.images,
+        given.several,
+        given.nobody,
     )
     try:
         folder = write_scenes(plan, given.workers)
