@@ -134,8 +134,8 @@ def _compact() -> LabelMapConfig:
 
 def _mask() -> LabelMapConfig:
     return LabelMapConfig(
-        classes=len(MASK_NAMES), height=96, width=72, channels=32, multipliers=(1, 2), blocks=1, attention_levels=(),
-        latent=64, embedding=16, codebook=512, groups=8, fold=6,
+        classes=len(MASK_NAMES), height=128, width=96, channels=32, multipliers=(1, 1, 2), blocks=1,
+        attention_levels=(), latent=64, embedding=16, codebook=512, groups=8, fold=4,
     )  # fmt: skip
 
 

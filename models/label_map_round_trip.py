@@ -44,7 +44,8 @@ def mask_round_trip(
         classes of the truth, of all pictures together), and `codes`, the number of codebook entries in use.
     """
     config, waiting = tokenizer.config, iter(regions)
-    people, pixels, borders, used = MaskMeter(), ParsingMeter(len(MASK_NAMES)), [], set()
+    people, pixels = MaskMeter(empty=1.0), ParsingMeter(len(MASK_NAMES))
+    borders, used = [], set()
     while some := list(islice(waiting, batch)):
         crops = np.stack([crop_part_map(labels, box, (config.height, config.width)) for labels, box in some])
         codes = tokenizer.encode(torch.from_numpy(crops).to(tokenizer.quantize.embedding.weight.device))

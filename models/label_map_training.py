@@ -14,7 +14,7 @@ The bundled tokenizer is that command with 4,900 cut-outs, and then its decoder 
         --steps 1200 --rate 1.5e-3
 
 Held-out outfits then keep a mean IoU of 0.800 through the codes (17 classes, 1,000 crops; 0.795 if partly
-hidden).
+hidden). `--preset mask` trains the tokenizer of masks instead (checkpoints/compact/README.md says how ours was).
 
 Cross entropy and Dice on the reconstruction; the codebook follows running means of what it stands for (van
 den Oord et al. 2017, arXiv 1711.00937, appendix A.1), starts from k-means after a warm-up without codes, and
