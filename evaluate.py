@@ -32,12 +32,16 @@ def options() -> argparse.ArgumentParser:
     asked = parser.add_argument_group("what is asked")
     asked.add_argument("--data", help="a TSV file (default: held-out scenes, made once)")
     asked.add_argument("--kind", help="its layout: rec, rkpt, rpar, rhrc or person (default: by its columns)")
-    tasks = "any of rec, rkpt, rpar_full_mask, rpar, rhrc, s1 (default: all that file and model can serve)"
+    tasks = "any of rec, rkpt, rpar_full_mask, rpar, rhrc, s1, res, s1_mask, roi, grec, people (default: all that file "
+    tasks += "and model can serve)"
     asked.add_argument("--tasks", nargs="+", default=[], help=tasks)
     asked.add_argument("--scenes", type=int, default=500, help="how many held-out scenes")
     spread = "ask about so many rows, evenly spread (default: 2000 of held-out scenes, else all)"
     asked.add_argument("--limit", type=int, help=spread)
-    asked.add_argument("--protocol", default="own", help="own, or uniphd: pose and mask as UniPHD scores RefHuman")
+    how_scored = "own; uniphd: pose and mask as UniPHD scores RefHuman; presence: also whether anybody fits"
+    asked.add_argument("--protocol", default="own", help=how_scored)
+    each = "with grec and people: ask everyone who was found, by the box, for mask, keypoints, or both"
+    asked.add_argument("--each", nargs="+", default=[], metavar="WHAT", help=each)
     asked.add_argument("--check", action="store_true", help="decode all pictures before the first question")
 
     how = parser.add_argument_group("how")

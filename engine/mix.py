@@ -28,6 +28,7 @@ _LIMIT = 1 << 20
 
 LAYOUT_OF = {
     "rec": "rec", "rkpt": "rkpt", "rpar": "rpar", "rpar_full_mask": "rpar", "rhrc": "rhrc", "s1": "person",
+    "res": "person", "s1_mask": "person", "roi": "person", "grec": "person", "people": "person",
 }  # fmt: skip
 """Task -> the layout of the file that a single task is trained on: the published one, where there is one."""
 

@@ -20,8 +20,8 @@ from ..inference.scoring import HEADLINES
 
 Figures = dict[str, float]
 GIGABYTE = 1024**3
-_SHOWN = {**HEADLINES, "codes": "acc"}
-"""Of the many metrics of a segment, the one that the line of a validation shows."""
+_SHOWN = (*HEADLINES.items(), ("keypoints", "pck@0.2"), ("codes", "acc"))
+"""Of the many metrics of a segment, those that the line of a validation shows."""
 
 
 class Listener(Protocol):
@@ -166,7 +166,7 @@ def numbers(stats: Mapping[str, Any]) -> Figures:
 
 def short(figures: Figures, training: bool) -> dict[str, str]:
     """What a line shows: the loss, and for every task bits per token, the share of right tokens, and in a validation a
-    metric for each part of its answer; in training the time left, the pace and memory.
+    metric or two for each part of its answer; in training the time left, the pace and memory.
     """
     shown = {"loss": f"{figures['loss']:.3f}"} if "loss" in figures else {}
     if "eta_seconds" in figures:
@@ -192,9 +192,9 @@ def tasks_in(figures: Figures) -> list[str]:
 
 
 def headlines(figures: Figures) -> list[str]:
-    """Names of one metric for every segment of every task that was answered (see `_SHOWN`)."""
+    """Names of a metric or two for every segment of every task that was answered (see `_SHOWN`)."""
     answered = [name.removesuffix("/answers") for name in figures if name.endswith("/answers")]
-    names = (f"{task}/{segment}_{metric}" for task in answered for segment, metric in _SHOWN.items())
+    names = (f"{task}/{segment}_{metric}" for task in answered for segment, metric in _SHOWN)
     return [name for name in names if name in figures]
 
 

@@ -23,11 +23,11 @@ from ..data.row_file import BadRow
 from ..data.samples import Batch, collate
 from ..inference.answering import answer_batch
 from ..inference.page import Entry, resize
+from ..inference.protocols import PresenceScorer
 from ..models.config import ModelConfig
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
-from ..tasks.rec import Rec
 from ..tasks.task import Scorer
 
 _Found = TypeVar("_Found")
@@ -71,13 +71,13 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
             tasks[task.name] = task
             by_map = parts and "codes" in task.needs
             rows = stream.rows.with_parts(by_map)
-            needs = ["parts" if by_map and need == "codes" else need for need in task.needs]
-            # Without words, an instruction that builds on REC's gives the box that is to be found.
-            usable = rows.usable([*(["text"] if task.prompt.startswith(Rec.prompt) else []), *needs])
-            if not len(usable) and not task.by_words and len(usable := rows.usable(needs)):
+            needs = task.scored_by("parts" if by_map else "codes")
+            usable, silent = rows.usable(needs, task.about), [need for need in needs if need != "text"]
+            if not len(usable) and not task.by_words and len(usable := rows.usable(silent, task.about)):
                 logger.info("%s: no row has words, so task %s is asked by region", rows.file.path, task.name)
             if not len(usable):
-                logger.info("%s: no row knows %s, so task %s is not scored", rows.file.path, needs, task.name)
+                told = f"{rows.file.path}: no row about {task.about} knows {needs}, so task {task.name} is not scored"
+                logger.info(told)
                 continue
             files.setdefault(task.name, []).append((rows, tuple(usable.tolist())))
     chosen = []
@@ -93,10 +93,12 @@ class Answerer:
 
     def __init__(
         self, questions: Sequence[Questions], network: ModelConfig, label_map: LabelMapTokenizer | None,
-        tally: FaultTally,
+        tally: FaultTally, masks: LabelMapTokenizer | None = None,
     ) -> None:  # fmt: skip
-        """Rows that cannot be used are told to `tally`."""
+        """label_map, masks: by which answered part maps and masks are scored. Rows that cannot be used are told to
+        `tally`."""
         self.questions, self.network, self.label_map, self.tally = list(questions), network, label_map, tally
+        self.masks = masks
         self._shown: list[tuple[Task, Batch, list[Any]]] | None = None
 
     def score(
@@ -113,9 +115,10 @@ class Answerer:
                 if leave():
                     break
                 readings = self._answer(model, questions.task, batch)
-                rows = zip(readings, batch["annotations"], batch["questions"], strict=True)
-                for reading, truth, question in rows:
-                    scorer.add(reading, truth, questions.task.asked(question).region is not None)
+                asked = zip(readings, batch["questions"], batch["annotations"], strict=True)
+                for reading, question, truth in asked:
+                    given = questions.task.asked(question).region is not None
+                    scorer.add(reading, questions.task.answered(question, truth), given)
             gathered = _gather((scorer, leave()))
             if any(left for _, left in gathered):
                 return None
@@ -135,7 +138,7 @@ class Answerer:
                     pairs = (file.load([row], [])[0] for row in rows)
                     for question, annotation in (pair for found_rows in pairs for pair in found_rows.values()):
                         given = questions.task.asked(question).region is not None
-                        scorer.add(_perfect(annotation), annotation, given)
+                        scorer.add(_perfect(questions.task, annotation), annotation, given)
                 found += _named(questions.task, scorer)
         return found
 
@@ -184,20 +187,18 @@ class Answerer:
                 yield batch
 
     def _answer(self, model: RefHCM, task: Task, batch: Batch) -> list[Reading]:
-        if self.label_map is not None:
-            self.label_map.to(model.encoder.embed_tokens.weight.device)
+        for tokenizer in (self.label_map, self.masks):
+            if tokenizer is not None:
+                tokenizer.to(model.encoder.embed_tokens.weight.device)
         with getattr(model, "_precision", nullcontext)():  # that of the losses
-            return answer_batch(model, task, batch, label_map=self.label_map)
+            return answer_batch(model, task, batch, label_map=self.label_map, masks=self.masks)
 
     def _scorer(self, task: Task) -> Scorer:
-        if "codes" not in task.needs:
-            return task.scorer()
-        segments: list[Any] = [_Codes()]
-        if self.label_map is not None:
-            segments += task.segments
-        else:
-            segments += [segment for segment in task.segments if segment.name != "parsing"]
-        return Scorer(segments)
+        segments: list[Any] = task.scored()
+        if "codes" in task.needs:
+            without = [segment for segment in segments if segment.name != "parsing" or self.label_map is not None]
+            segments = [_Codes(), *without]
+        return PresenceScorer(segments) if task.nobody else Scorer(segments)
 
 
 def _gather(mine: _Found) -> list[_Found]:
@@ -221,8 +222,14 @@ def _named(task: Task, scorer: Scorer) -> dict[str, float]:
     return {**named, f"{task.name}/answers": max(counts, default=0.0)}
 
 
-def _perfect(truth: Annotation) -> Reading:
+def _perfect(task: Task, truth: Annotation) -> Reading:
     """The answer that a model should give."""
+    if task.meant != "one":
+        people = (truth,) if truth.people is None else truth.people
+        found = tuple(Reading(one.box, 1.0, score=1.0) for one in people)
+        return Reading(people=found, present=bool(found), presence=float(bool(found)))
+    if truth.people == ():
+        return Reading(present=False, presence=0.0)
     keypoints = None
     if truth.keypoints is not None:
         keypoints = np.array(truth.keypoints, np.float32)
@@ -230,7 +237,7 @@ def _perfect(truth: Annotation) -> Reading:
     caption = truth.captions[0] if truth.captions else None
     return Reading(
         box=truth.box, box_score=1.0, keypoints=keypoints, codes=truth.codes, parts=truth.parts, caption=caption,
-        score=1.0,
+        score=1.0, mask=truth.mask, others=truth.others, presence=1.0,
     )
 
 

@@ -140,6 +140,8 @@ class Watch:
 class WatchedTask(FairseqTask):
     """A fairseq task that can be watched; it has `vocabulary`, `network` and `faults`, see `engine.tasks`."""
 
+    mask_tokenizer: LabelMapTokenizer | None = None
+    """By which answered masks are scored."""
     uses_ema = True  # so that fairseq hands over the averaged weights, which a run is exported from
     asked_to_stop: Callable[[], bool] = staticmethod(lambda: stop.asked)
     """Whether the run is to end now; a validation then leaves its answers."""
@@ -171,7 +173,7 @@ class WatchedTask(FairseqTask):
                     else:
                         logger.info("part maps are scored by their codes alone: --label-map FOLDER gives the mIoU too")
                 questions = choose_questions(streams, count, label_map is not None)
-                made = Answerer(questions, self.network, label_map, self.faults)
+                made = Answerer(questions, self.network, label_map, self.faults, self.mask_tokenizer)
             self._answerers[subset] = made
         return self._answerers[subset]
 

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..data.dataset import LAYOUTS, ReferringDataset
+from ..data.known import About
 from ..data.rows import OWN
 from ..errors import RefHCMError
 from ..tasks import known
-from ..tasks.rec import Rec
 from .predictor import RefHCMPredictor
 
 TASKS = known()
 """What can be scored."""
-PROTOCOLS = ("own", "uniphd")
-"""How answers are measured: by each task's own metrics, or as UniPHD does on RefHuman (pose and mask of the person)."""
+PROTOCOLS = ("own", "uniphd", "presence")
+"""How answers are measured: by each task's own metrics; as UniPHD does on RefHuman (pose and mask of the person); or
+also by whether anybody fits, on rows about one person or nobody."""
+EACH = {"mask": "res", "keypoints": "rkpt"}
+"""What may be asked about everyone whom an answer names, by the box: -> the task that asks it."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,16 @@ class Chosen:
 
 def fitting_tasks(kind: str, protocol: str = "own") -> list[str]:
     """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
-    return [name for name in TASKS if not lacking(kind, name, protocol)]
+    asked = [name for name, task in TASKS.items() if protocol != "presence" or task.may_be_nobody()]
+    return [name for name in asked if not lacking(kind, name, protocol)]
 
 
-def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
-    """Raise RefHCMError for an unknown layout, task or protocol, and for a task about which the layout does not know
-    enough."""
+def check_tasks(kind: str, names: Sequence[str], protocol: str = "own", each: Sequence[str] = ()) -> None:
+    """Raise RefHCMError for an unknown layout, task, protocol, or thing to ask about each person, and for a task about
+    which the layout does not know enough."""
+    for wanted in each:
+        if wanted not in EACH:
+            raise RefHCMError(f"Nobody can be asked for {wanted!r}: --each takes {' and '.join(EACH)}.")
     if protocol not in PROTOCOLS:
         raise RefHCMError(f"Unknown protocol {protocol!r}: it is one of {', '.join(PROTOCOLS)}.")
     for name in names:
@@ -56,31 +63,41 @@ def lacking(kind: str, name: str, protocol: str = "own") -> list[str]:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
     if name not in TASKS:
         raise RefHCMError(f"Unknown task {name!r}: the tasks are {', '.join(TASKS)}.")
-    return [field for field in _needs(name, protocol) if field not in LAYOUTS[kind]]
+    everybody = ["rows about everybody"] if _about(name, protocol) == "everybody" else []
+    if kind == OWN:  # whose rows know everything there is, and of rows about everybody who else is there
+        return []
+    return [field for field in _needs(name, protocol) if field not in LAYOUTS[kind]] + everybody
 
 
 def _needs(name: str, protocol: str) -> list[str]:
-    """The columns that a layout must have."""
-    return [*(["text"] if TASKS[name].prompt.startswith(Rec.prompt) else []), *_scored(name, protocol)]
-
-
-def _scored(name: str, protocol: str) -> list[str]:
-    """The fields that answers are scored by."""
+    """The columns that a layout must have: what answers are scored by, and words."""
     # Codes are scored as the part map that they stand for, and by UniPHD's rules as the mask that this covers.
-    codes = "mask" if protocol == "uniphd" else "parts"
-    return [codes if need == "codes" else need for need in TASKS[name].needs]
+    return TASKS[name].scored_by("mask" if protocol == "uniphd" else "parts")
+
+
+def _about(name: str, protocol: str) -> About:
+    task = TASKS[name]
+    if protocol != "presence":
+        return task.meant
+    if not task.may_be_nobody():
+        raise RefHCMError(
+            f"Task {name} is not asked whether anybody fits: with --protocol presence ask for tasks by words about one "
+            "person, such as rec."
+        )
+    return "one or nobody"
 
 
 def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
     """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
 
-    Rows of our own files are asked about when they know what is scored, about exactly one person; those of published
-    files always are. Where there are no words the region asks, but for words that are the whole of a question, and by
-    UniPHD's rules, which score the box of every answer.
+    Rows of our own files are asked about when they know what is scored, about as many people as the task answers about;
+    those of published files always are. Where there are no words the region asks, but for words that are the whole of a
+    question, and by the other protocols.
     """
-    words = ["text"] if TASKS[name].by_words or protocol == "uniphd" else []
-    needs = [*words, *_scored(name, protocol)] if rows.kind == OWN else words
-    short = rows.shortfall(needs) if needs else {}
+    spoken = TASKS[name].by_words or protocol != "own"
+    needs = _needs(name, protocol) if rows.kind == OWN else ["text"]
+    needs = needs if spoken else [need for need in needs if need != "text"]
+    short = rows.shortfall(needs, _about(name, protocol)) if needs or rows.kind == OWN else {}
     left = np.ones(len(rows), bool)
     for missing in short.values():
         left &= ~missing
@@ -96,14 +113,41 @@ def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol
     return Chosen(*choose_rows(rows, limit, asked), left_out)
 
 
-def check_model(predictor: RefHCMPredictor, names: Sequence[str]) -> None:
-    """Raise RefHCMError where the model lacks the label-map tokenizer that one of these tasks is scored with."""
-    for name in names:
-        if "codes" in TASKS[name].needs and predictor.label_map is None:
+def each_of(name: str, each: Sequence[str]) -> tuple[str, ...]:
+    """What is asked about everyone whom a task's answer names: nothing where it is about one person anyway."""
+    return () if TASKS[name].meant == "one" else tuple(each)
+
+
+def able(predictor: RefHCMPredictor, name: str) -> bool:
+    """Whether a model was made for a task at all, so that it is asked for unnamed."""
+    if name in ("rpar", "rpar_full_mask"):
+        return predictor.abilities.block_parsing == (name == "rpar_full_mask")
+    if "mask" in TASKS[name].needs and not predictor.vocabulary.mask_codes:
+        return False
+    return TASKS[name].meant == "one" or predictor.abilities.nobody
+
+
+def check_model(
+    predictor: RefHCMPredictor, names: Sequence[str], protocol: str = "own", each: Sequence[str] = ()
+) -> None:
+    """Raise RefHCMError where the model lacks what one of these tasks, the protocol, or what is asked about `each`
+    person needs."""
+    for name in [*names, *(EACH[wanted] for wanted in each)]:
+        task = TASKS[name]
+        if "codes" in task.needs and predictor.label_map is None:
             raise RefHCMError(
                 f"The model has no label-map tokenizer, so the part maps of task {name} cannot be scored: "
                 "copy label_map.json and label_map.safetensors into its folder, or leave the task out."
             )
+        if "mask" in task.needs and predictor.masks is None:
+            raise RefHCMError(
+                f"The model has no mask tokenizer, so it cannot answer task {name}: ask a model that writes masks "
+                "(python -m refhcm.models.add_masks, then training), or leave the task out."
+            )
+    if protocol == "presence" and not predictor.abilities.nobody:
+        raise RefHCMError("The model was not trained with --nobody, to say that nobody fits: leave the protocol out.")
+    if each and not predictor.abilities.region_prompts:
+        raise RefHCMError("The model was not trained to be asked by regions (--by-region): leave --each out.")
 
 
 def choose_rows(

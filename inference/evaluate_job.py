@@ -19,8 +19,9 @@ from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
 from ..models.checkpoint import check_folder
+from ..tasks import known
 from .attention_page import attention_page
-from .choosing import Chosen, check_model, check_tasks, choose, fitting_tasks, lacking
+from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks, lacking
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
@@ -30,9 +31,12 @@ from .ranks import Ranks
 from .report import told
 from .scoring import Evaluation, score_saved
 
-TASKS = ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1")
-"""What is asked where no tasks are named, in this order; of the two layouts of part maps the one the model answers."""
-UNIPHD_TASKS = ("rkpt", "s1")
+TASKS = {
+    "own": ("rec", "rkpt", "rpar_full_mask", "rpar", "rhrc", "s1", "res", "s1_mask", "roi", "grec", "people"),
+    "uniphd": ("rkpt", "s1"),
+    "presence": ("rec",),
+}
+"""Protocol -> what is asked where no tasks are named, in this order, as far as the model is made for it."""
 HELD_OUT_LIMIT = 2000
 _WITH_SCORE = ("score", "best_by", "tasks", "no_java", "json", "markdown")
 """Options that mean something to answers that were saved."""
@@ -55,6 +59,7 @@ class Job:
     scenes: int = 500
     limit: int | None = None
     protocol: str = "own"
+    each: list[str] = field(default_factory=list)
     no_java: bool = False
     beam: int = 1
     batch_size: int = 16
@@ -84,7 +89,10 @@ def check(job: Job) -> None:
         return
     if job.attention and not job.out:
         raise RefHCMError("--attention draws pages: name the folder for them with --out.")
-    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol)
+    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol, job.each)
+    several = [name for name, task in known().items() if task.meant != "one"]
+    if job.each and not set(job.tasks or TASKS[job.protocol]) & set(several):
+        raise RefHCMError(f"--each asks about everyone whom an answer names: ask for {' or '.join(several)} as well.")
     if not job.data and job.kind not in (None, OWN):
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
     if job.data:
@@ -141,7 +149,7 @@ class _Scoring:
             result = evaluate(
                 predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
                 workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
-                java=not job.no_java, thorough=job.check, ranks=self.ranks,
+                each=job.each, java=not job.no_java, thorough=job.check, ranks=self.ranks,
                 out=Path(job.out) / name if job.out else None,
             )  # fmt: skip
             results.append(result)
@@ -172,9 +180,7 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        other = "rpar" if predictor.abilities.block_parsing else "rpar_full_mask"
-        usual = TASKS if job.protocol == "own" else UNIPHD_TASKS
-        needs = {name: lacking(self.kind, name, job.protocol) for name in usual if name != other}
+        needs = {name: lacking(self.kind, name, job.protocol) for name in TASKS[job.protocol] if able(predictor, name)}
         names = job.tasks or [name for name, missing in needs.items() if not missing]
         others = [f"{name} (needs {' and '.join(missing)})" for name, missing in needs.items() if missing]
         if others and not job.tasks:
@@ -182,7 +188,7 @@ class _Scoring:
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
         for name in names:
             try:
-                check_model(predictor, [name])
+                check_model(predictor, [name], job.protocol, each_of(name, job.each))
                 chosen[name] = choose(rows, name, self.limit, job.protocol)
             except RefHCMError as error:
                 if job.tasks or not len(rows):

@@ -2,6 +2,7 @@
 
 choosing     which rows a task is asked about        answering    a batch of questions answered
 survey       a look at them beforehand               predictions  an answer as a line of JSON
+pixels       what is counted beside the answers      presence     whether anybody fits
 scoring      lines -> figures                        prediction_files  lines in a folder, and going on there
 """
 
@@ -12,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -22,19 +22,17 @@ from ..data.dataset import ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
-from ..metrics.parsing import PUBLISHED_CANVAS, confusion, zoom_nearest
-from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_data import classes_only
-from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
 from ..tasks import Reading
+from ..tasks.mask import MaskSegment
 from .answering import ModelError, answer_batch
-from .choosing import check_model, check_tasks, choose
+from .choosing import EACH, check_model, check_tasks, choose, each_of
+from .pixels import Pixels, mask_pixels, part_pixels
 from .prediction_files import Done, Folder, Memory, Store
 from .predictions import Line, to_line
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
-from .scoring import Evaluation, score
-from .shapes import Paste, choose_paste, part_logits
+from .scoring import Evaluation, Rules, score
+from .shapes import choose_paste
 from .survey import fingerprint, survey
 
 
@@ -54,6 +52,7 @@ def evaluate(
     workers: int = 0,
     published_paste: bool = False,
     protocol: str = "own",
+    each: Sequence[str] = (),
     java: bool = True,
     thorough: bool = False,
     progress: bool = True,
@@ -70,6 +69,7 @@ def evaluate(
         published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
             outlines, as the published evaluation does, to compare with its figures.
         protocol: One of `PROTOCOLS`.
+        each: What is asked about everyone whom an answer names (see `EACH`), of tasks about any number of people.
         java: Compute METEOR and SPICE of captions where there is a Java.
         thorough: Decode all pictures before the first question (see `survey`).
         out: Folder for the answers, one file per task; what is there of the same evaluation is not asked again.
@@ -78,25 +78,27 @@ def evaluate(
     Rows that do not know enough are left out, and counted in the result. Raises RefHCMError where the layout does not
     know enough for the task, and for rows that cannot be used; `Stopped` when it is interrupted.
     """
-    check_tasks(kind, [task_name], protocol)
-    check_model(predictor, [task_name])
-    ranks = ranks or Ranks()
-    parts = "codes" in predictor.task(task_name).needs or kind == "person"
-    rows = ReferringDataset(path, kind, parts=parts, masks=protocol == "uniphd")
+    check_tasks(kind, [task_name], protocol, each)
+    each = each_of(task_name, each)
+    check_model(predictor, [task_name], protocol, each)
+    ranks, rules = ranks or Ranks(), Rules(protocol, each, predictor.presence)
+    needs = predictor.task(task_name).needs
+    masks = protocol == "uniphd" or "mask" in (*needs, *each)
+    rows = ReferringDataset(path, kind, parts="codes" in needs or kind == "person", masks=masks)
     chosen = choose(rows, task_name, limit, protocol)
-    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste)
+    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, each)
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 
     data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
     model = ranks.first(lambda: fingerprint(predictor)) if out is not None else ""
-    settings = {"model": model, "data": data, "kind": kind, "limit": limit, "protocol": protocol, **asking.settings()}
+    settings = {"model": model, "data": data, "kind": kind, "limit": limit, **rules.to_settings(), **asking.settings()}
     about = {"left_out": chosen.left_out, "batch_size": batch_size, "processes": ranks.world, **asking.about()}
     done = store.begin(settings, about)
     batches = _batches(chosen.rows, batch_size, ranks, done)
     ranks.together(lambda: asking.run(store, done, batches, workers, progress and ranks.leads), (ModelError,))
     lines = store.finish()
     segments = about["segments"]
-    result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), protocol, java))
+    result = ranks.first(lambda: score(task_name, segments, _complete(lines, chosen.rows, out), rules, java))
     result.left_out = chosen.left_out
     return result
 
@@ -126,12 +128,14 @@ class _Asking:
 
     def __init__(
         self, predictor: RefHCMPredictor, rows: ReferringDataset, task_name: str, chosen: list[int], beam: int,
-        published_paste: bool,
+        published_paste: bool, each: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
         self.task = predictor.task(task_name)
         self.label_map = predictor.label_map if "codes" in self.task.needs else None
+        self.masks = predictor.masks if "mask" in (*self.task.needs, *each) else None
         self.published_paste = published_paste
+        self.each = [predictor.task(EACH[wanted]) for wanted in each]
 
     def settings(self) -> dict[str, Any]:
         """What answers depend on beside the model and the rows."""
@@ -141,7 +145,7 @@ class _Asking:
     def about(self) -> dict[str, Any]:
         """What is to be known about the answers: what they consist of, for scoring, and where they were made."""
         return {
-            "segments": [segment.name for segment in self.task.segments], "questions": len(self.chosen),
+            "segments": [segment.name for segment in self.task.scored()], "questions": len(self.chosen),
             "file": str(self.rows.file.path), "device": self.predictor.device.type, "torch": torch.__version__,
         }  # fmt: skip
 
@@ -177,23 +181,28 @@ class _Asking:
 
     def _answer(self, places: list[int], batch: Batch) -> Iterator[Line]:
         readings = answer_batch(
-            self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map,
-            published_paste=self.published_paste,
+            self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map, masks=self.masks,
+            published_paste=self.published_paste, presence=self.predictor.presence, each=self.each,
         )  # fmt: skip
-        truth: list[Annotation] = batch["annotations"]
-        pixels: list[dict[str, np.ndarray]] = [{} for _ in truth]
-        if self.label_map is not None:
-            scored = [number for number, annotation in enumerate(truth) if annotation.parts is not None]
-            published = _published_pixels(self.label_map, [readings[n] for n in scored], [truth[n] for n in scored])
-            paste = choose_paste(self.published_paste)
-            ceiling = _ceiling_pixels(self.label_map, [truth[number] for number in scored], paste)
-            for number, counted, best in zip(scored, published, ceiling, strict=True):
-                pixels[number] = {"published_pixels": counted, "ceiling_pixels": best}
-        for place, question, reading, annotation, counts in zip(
-            places, batch["questions"], readings, truth, pixels, strict=True
-        ):
+        truth = list(map(self.task.answered, batch["questions"], batch["annotations"]))
+        rows = zip(places, batch["questions"], readings, truth, self._pixels(readings, truth), strict=True)
+        for place, question, reading, annotation, pixels in rows:
             names = {**self._names(self.chosen[place]), "task": self.task.name}
-            yield to_line(names, self.task.asked(question), reading, annotation, counts)
+            yield to_line(names, self.task.asked(question), reading, annotation, pixels)
+
+    def _pixels(self, readings: list[Reading], truth: list[Annotation]) -> list[Pixels]:
+        """Everything that is counted of each answer."""
+        pixels: list[Pixels] = [{} for _ in truth]
+        further = []
+        if self.label_map is not None:
+            further.append(part_pixels(self.label_map, readings, truth, choose_paste(self.published_paste)))
+        for segment in self.task.scored():
+            if self.masks is not None and isinstance(segment, MaskSegment):
+                further.append(mask_pixels(self.masks, segment, readings, truth))
+        for found in further:
+            for counts, more in zip(pixels, found, strict=True):
+                counts |= more
+        return pixels
 
     def _names(self, row: int) -> dict[str, Any]:
         wanted = [name for name in ("id", "image_id") if name in self.rows.file.columns]
@@ -224,51 +233,3 @@ def _stopped(store: Store, task: str, answered: int, asked: int) -> str:
         kept = f"answers are in {store.folder}; the same command goes on from there."
         return f"stopped: {answered:,} of {asked:,} {task} {kept}" if store.ranks.world == 1 else f"stopped: {kept}"
     return f"stopped after {answered:,} of {asked:,} {task} answers, which are lost: --out FOLDER would have kept them."
-
-
-@torch.inference_mode()
-def _published_pixels(
-    label_map: LabelMapTokenizer, readings: Sequence[Reading], truth: Sequence[Annotation]
-) -> list[np.ndarray]:
-    """Pixels by true and answered class as the published evaluation counts them, whatever paste was asked for: the
-    likeliest codes, put into the answered box on a square of `PUBLISHED_CANVAS` pixels."""
-    if not readings:
-        return []
-    labels = part_logits(label_map, readings, likeliest=True).argmax(1).cpu().numpy()
-    square = (PUBLISHED_CANVAS, PUBLISHED_CANVAS)
-    counts = []
-    for crop, reading, annotation in zip(labels, readings, truth, strict=True):
-        assert reading.box is not None and annotation.parts is not None
-        width, height = annotation.size
-        scale = (square[1] / width, square[0] / height) * 2
-        box = [side * factor for side, factor in zip(reading.box, scale, strict=True)]
-        counts.append(confusion(paste_labels(crop, box, square), zoom_nearest(annotation.parts, square)))
-    return counts
-
-
-def _ceiling_pixels(label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste) -> list[np.ndarray]:
-    """Pixels by true class and class after the tokenizer."""
-    maps = round_trips(label_map, truth, paste)
-    return [confusion(best, one.parts) for best, one in zip(maps, truth, strict=True) if one.parts is not None]
-
-
-@torch.inference_mode()
-def round_trips(
-    label_map: LabelMapTokenizer, truth: Sequence[Annotation], paste: Paste = paste_logits
-) -> list[np.ndarray]:
-    """True part maps after encoding and decoding, in their true boxes: the best that any answer could score."""
-    if not truth:
-        return []
-    config, crops = label_map.config, []
-    for annotation in truth:
-        assert annotation.parts is not None and annotation.box is not None
-        crops.append(crop_part_map(classes_only(annotation.parts), annotation.box, (config.height, config.width)))
-    device = next(label_map.parameters()).device
-    logits = label_map.decode_logits(label_map.encode(torch.from_numpy(np.stack(crops)).to(device)))
-    boxes = ((annotation.box, annotation.size) for annotation in truth)
-    return [paste(crop, box, size[::-1]) for crop, (box, size) in zip(logits, boxes, strict=True) if box is not None]
-
-
-def round_trip(label_map: LabelMapTokenizer, annotation: Annotation, paste: Paste = paste_logits) -> np.ndarray:
-    """As `round_trips`, of one part map."""
-    return round_trips(label_map, [annotation], paste)[0]

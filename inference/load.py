@@ -21,6 +21,7 @@ from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import CONFIG_NAME, MASK, file_names, load_label_map
 from ..models.refhcm import TIED, RefHCM
 from .predictor import RefHCMPredictor
+from .presence import read_presence
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where models lie that have a name; `compact` is bundled with the code."""
@@ -104,8 +105,10 @@ def _predictor(
     usual = {"block_parsing": section.get("text") != "gpt2"}
     names = [each.name for each in fields(Abilities)]
     abilities = Abilities(**{name: _switch(config, name, usual.get(name, False), folder) for name in names})
-    threshold = _threshold(config, folder)
-    return RefHCMPredictor(model, vocabulary, label_map, masks=masks, threshold=threshold, abilities=abilities)
+    threshold, presence = _threshold(config, folder), read_presence(config, folder / "config.json")
+    return RefHCMPredictor(
+        model, vocabulary, label_map, masks=masks, threshold=threshold, abilities=abilities, presence=presence
+    )
 
 
 def load_fitting_label_map(folder: str | Path, vocabulary: Vocabulary) -> LabelMapTokenizer:

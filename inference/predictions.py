@@ -4,14 +4,20 @@
     task, size, text | region      what was asked about a picture of size (width, height)
     tokens, score       the answer as decoded, and a ranking score of it
     box, box_score, keypoints (17 times x, y, score), codes, caption      what it says, in pixels of the picture
+    presence, present   the model's own chance that anybody fits, not calibrated; false where the answer is nobody
     parts               the part map: number of the class -> COCO's compressed run lengths (background left out)
+    mask, mask_codes    the mask, and of a region's map others, as run lengths; and the codes it was made of
     part_pixels, published_pixels, ceiling_pixels    [true class, answered class, pixels]: of the answer; of the answer
                         counted as published; of the true part map encoded and decoded, the best that could be answered
-    people              box and box_score of everyone, from a task that answers about any number of people
+    mask_pixels, mask_ceiling_pixels     the same of masks: of the answer, and the best
+    agreement           how the parts of the answer agree: name -> [agreeing, all] (see `metrics.agreement`)
+    people              box, box_score, score, presence, keypoints and mask of everyone, from a task that answers about
+                        any number of people; presence: the chance that the answer does not end before them
     invalid             whether the answer is malformed
-    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou
-    truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: box and mask
-                        of everyone, where that is not exactly one
+    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou,
+                        mask_iou
+    truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: the same of
+                        everyone, where that is not exactly one
 
 A number comes back from a line exactly as it was.
 """
@@ -19,18 +25,20 @@ A number comes back from a line exactly as it was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..data.annotation import PART_NAMES, Annotation, Question
+from ..data.annotation import MASK_NAMES, PART_NAMES, PERSON, Annotation, Question
 from ..data.masks import decode_mask, encode_mask
 from ..errors import RefHCMError
+from ..metrics.agreement import agreement
 from ..metrics.boxes import box_iou
 from ..metrics.keypoints import coco_oks, published_oks
-from ..metrics.parsing import confusion, mean_iou
+from ..metrics.parsing import class_iou, confusion, mean_iou
 from ..tasks import Reading
 from ..tasks.segments import N_CODES, segment_area
 
@@ -48,8 +56,8 @@ def to_line(
     """The line of one answer.
 
     names: `row`, `id`, `image_id` and `task`, as they are to stand in the line. reading: with the part map where the
-    task answers one; it is compared with the true one here. pixels: further counts of the kind of `metrics.parsing`'s
-    `confusion`, by their name in the line.
+    task answers one; it is compared with the true one here. A mask has been compared already (`mask_counts`). pixels:
+    further counts of the kind of `metrics.parsing`'s `confusion`, by their name in the line.
     """
     if reading.parts is not None and truth.parts is not None:
         reading.part_counts = confusion(reading.parts, truth.parts)
@@ -59,71 +67,67 @@ def to_line(
     if question.region is not None:
         line["region"] = _numbers(question.region)
     line |= {"tokens": list(reading.tokens), "score": reading.score}
+    line |= {"presence": reading.presence, "present": None if reading.present else False}
     line |= {"box": _numbers(reading.box), "box_score": reading.box_score, "keypoints": _points(reading.keypoints)}
     line |= {"codes": reading.codes and list(reading.codes), "caption": reading.caption}
+    line |= {"mask_codes": reading.mask_codes and list(reading.mask_codes)}
+    line |= {"mask": _mask_text(reading.mask), "others": _mask_text(reading.others)}
     if reading.parts is not None:
         line["parts"] = {str(k): encode_mask(reading.parts == k) for k in np.unique(reading.parts).tolist() if k}
-    for name, counts in {"part_pixels": reading.part_counts, **pixels}.items():
+    for name, counts in {"part_pixels": reading.part_counts, "mask_pixels": reading.mask_counts, **pixels}.items():
         line[name] = None if counts is None else _triples(counts)
+    agreeing = agreement(reading.box, reading.keypoints, reading.mask, reading.parts)
+    line["agreement"] = {name: list(counts) for name, counts in agreeing.items()} or None
     figures = row_figures(reading, truth)
     if question.region is not None:  # the box was given
         figures.pop("iou", None)
     line |= {"invalid": any(_faults(reading, question.size)), "figures": figures}
     if reading.people is not None:
-        line["people"] = [_known(box=_numbers(one.box), box_score=one.box_score) for one in reading.people]
-    line["truth"] = _known(
-        box=_numbers(truth.box), keypoints=_points(truth.keypoints), area=segment_area(truth),
-        mask=_mask_text(truth), captions=list(truth.captions) or None,
-    )  # fmt: skip
+        line["people"] = [_person_entry(one) for one in reading.people]
+    line["truth"] = _truth_entry(truth)
     if truth.people is not None:
-        people = [_known(box=_numbers(one.box), mask=_mask_text(one)) for one in truth.people]
-        line["truth"]["people"] = people
+        line["truth"]["people"] = list(map(_truth_entry, truth.people))
     return _known(**line)
 
 
 def from_line(line: Line, draw: bool = False) -> tuple[Reading, Annotation]:
     """Answer and truth of a line, as far as figures need them; RefHCMError where it is no line of ours.
 
-    Part map and masks are drawn again only with `draw`; the part map's pixels are counted already.
+    Part map and masks are drawn again only with `draw`; their pixels are counted already.
     """
     try:
         width, height = (int(side) for side in line["size"])
+        size = width, height
         said = line["truth"]
-        people = line.get("people")
+        people, others = line.get("people"), said.get("people")
         reading = Reading(
             box=_box(line.get("box")),
             box_score=line.get("box_score"),
             keypoints=_array(line.get("keypoints")),
             codes=None if line.get("codes") is None else tuple(map(int, line["codes"])),
+            mask=_drawn_mask(line, size, draw),
             parts=drawn_parts(line) if draw else None,
-            part_counts=_matrix(line.get("part_pixels")),
+            part_counts=_matrix(line.get("part_pixels"), len(PART_NAMES)),
+            mask_counts=_matrix(line.get("mask_pixels"), len(MASK_NAMES)),
             caption=line.get("caption"),
-            people=None if people is None else tuple(Reading(_box(p.get("box")), p.get("box_score")) for p in people),
+            people=None if people is None else tuple(_person(entry, size, draw) for entry in people),
             tokens=tuple(map(int, line["tokens"])),
             score=float(line["score"]),
+            presence=_chance(line.get("presence")),
+            present=bool(line.get("present", True)),
         )
-        others = said.get("people")
-        truth = Annotation(
-            (width, height),
-            box=_box(said.get("box")),
-            keypoints=_array(said.get("keypoints")),
-            captions=tuple(map(str, said.get("captions", ()))),
-            mask=_drawn_mask(said, (width, height), draw),
-            area=said.get("area"),
-            people=None if others is None else tuple(
-                Annotation((width, height), _box(person.get("box")), mask=_drawn_mask(person, (width, height), draw))
-                for person in others
-            ),
-        )  # fmt: skip
+        truth = _truth(said, size, draw)
+        if others is not None:
+            truth = replace(truth, people=tuple(_truth(entry, size, draw) for entry in others))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RefHCMError(f"{line.get('id', 'a line')} is no answer as evaluation saves it ({error}).") from error
     return reading, truth
 
 
-def counts_of(line: Line, name: str) -> np.ndarray | None:
-    """int64 (20, 20), rows true: one of a line's `..._pixels`, where it has them."""
+def counts_of(line: Line, name: str, classes: int = len(PART_NAMES)) -> np.ndarray | None:
+    """int64 (classes, classes), rows true: one of a line's `..._pixels`, where it has them."""
     try:
-        return _matrix(line.get(name))
+        return _matrix(line.get(name), classes)
     except (TypeError, ValueError, IndexError) as error:
         raise RefHCMError(f"{line.get('id', 'a line')} is no answer as evaluation saves it ({error}).") from error
 
@@ -142,6 +146,8 @@ def drawn_parts(line: Line) -> np.ndarray | None:
 def row_figures(reading: Reading, truth: Annotation) -> dict[str, float]:
     """What one answer scores by itself; see the module's text for the names."""
     figures = {}
+    if not reading.present and truth.box is not None:
+        figures["iou"] = 0.0
     if reading.box is not None and truth.box is not None:
         figures["iou"] = float(box_iou(np.array([reading.box]), np.array([truth.box]))[0])
     if reading.keypoints is not None and truth.keypoints is not None and truth.box is not None:
@@ -150,6 +156,8 @@ def row_figures(reading: Reading, truth: Annotation) -> dict[str, float]:
             figures["coco_oks"] = coco_oks(reading.keypoints, truth.keypoints, area)
     if reading.part_counts is not None:
         figures["part_miou"] = mean_iou(reading.part_counts)
+    if reading.mask_counts is not None:
+        figures["mask_iou"] = float(class_iou(reading.mask_counts)[PERSON])
     return {name: value for name, value in figures.items() if isfinite(value)}
 
 
@@ -163,20 +171,54 @@ def _faults(reading: Reading, size: tuple[int, int]) -> Iterator[bool]:
         places = reading.keypoints[:, :2]
         yield not np.isfinite(reading.keypoints).all()
         yield bool((places < 0).any() or (places > np.array([width, height], np.float32) + 1e-3).any())
-    if reading.codes is not None:
-        yield len(reading.codes) != N_CODES
+    for codes in (reading.codes, reading.mask_codes):
+        if codes is not None:
+            yield len(codes) != N_CODES
     if reading.parts is not None:
         yield reading.parts.shape != (height, width) or int(reading.parts.max()) >= len(PART_NAMES)
     if reading.caption is not None:
         yield not reading.caption
+    for one in reading.people or ():
+        yield any(_faults(one, size))
 
 
-def _mask_text(person: Annotation) -> str | None:
-    return None if person.mask is None else encode_mask(person.mask)
+# -- people ----------------------------------------------------------------------------------------------------------
+def _person_entry(one: Reading) -> Line:
+    """What an answer says of one of several people."""
+    return _known(
+        box=_numbers(one.box), box_score=one.box_score, score=one.score, presence=one.presence,
+        keypoints=_points(one.keypoints), mask=_mask_text(one.mask),
+    )  # fmt: skip
 
 
-def _drawn_mask(person: Mapping[str, Any], size: tuple[int, int], draw: bool) -> np.ndarray | None:
-    return decode_mask(person["mask"], size) if draw and "mask" in person else None
+def _person(entry: Mapping[str, Any], size: tuple[int, int], draw: bool) -> Reading:
+    return Reading(
+        _box(entry.get("box")), entry.get("box_score"), _array(entry.get("keypoints")),
+        mask=_drawn_mask(entry, size, draw), score=float(entry["score"]), presence=_chance(entry.get("presence")),
+    )  # fmt: skip
+
+
+def _truth_entry(one: Annotation) -> Line:
+    """What is known of one person."""
+    return _known(
+        box=_numbers(one.box), keypoints=_points(one.keypoints), area=segment_area(one), mask=_mask_text(one.mask),
+        captions=list(one.captions) or None,
+    )  # fmt: skip
+
+
+def _truth(entry: Mapping[str, Any], size: tuple[int, int], draw: bool) -> Annotation:
+    captions = tuple(map(str, entry.get("captions", ())))
+    mask, area = _drawn_mask(entry, size, draw), entry.get("area")
+    points = _array(entry.get("keypoints"))
+    return Annotation(size, _box(entry.get("box")), points, captions=captions, mask=mask, area=area)
+
+
+def _mask_text(mask: np.ndarray | None) -> str | None:
+    return None if mask is None else encode_mask(mask)
+
+
+def _drawn_mask(entry: Mapping[str, Any], size: tuple[int, int], draw: bool) -> np.ndarray | None:
+    return decode_mask(entry["mask"], size) if draw and "mask" in entry else None
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -215,15 +257,21 @@ def _box(values: Any) -> tuple[float, float, float, float] | None:
     return x1, y1, x2, y2
 
 
+def _chance(value: Any) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"a chance of {value}")
+    return value
+
+
 def _triples(counts: np.ndarray) -> list[list[int]]:
     rows, columns = np.nonzero(counts)
     return np.stack([rows, columns, counts[rows, columns]], axis=1).tolist()
 
 
-def _matrix(triples: Any) -> np.ndarray | None:
+def _matrix(triples: Any, classes: int) -> np.ndarray | None:
     if triples is None:
         return None
-    counts = np.zeros((len(PART_NAMES), len(PART_NAMES)), np.int64)
+    counts = np.zeros((classes, classes), np.int64)
     for true, answered, pixels in triples:
         if min(true, answered, pixels) < 0:
             raise ValueError("pixels below zero")

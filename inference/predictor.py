@@ -16,17 +16,16 @@ from torch import Tensor
 
 from ..data.annotation import Question
 from ..data.images import ImageSource, open_image, to_tensor
-from ..data.samples import pad_right
-from ..data.vocabulary import BOS, EOS, PAD, Vocabulary
+from ..data.vocabulary import Vocabulary
 from ..errors import RefHCMError
-from ..models.abilities import Abilities
-from ..models.decoding import Settings, generate
+from ..models.abilities import Abilities, Presence
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task, build
 from .answer import Answer, PictureFile
+from .answering import Beginning, ask
 from .asking import TASKS, check_attention, check_batch_size, check_beam, check_pair, check_question, check_tasks
-from .attention import AttentionMaps, record_attention
+from .attention import AttentionMaps
 from .shapes import fill_shapes
 
 Region = Sequence[float]
@@ -101,12 +100,13 @@ class RefHCMPredictor:
     """A loaded model that answers questions about pictures; `refhcm.load` makes one.
 
     Not for use from several threads at once. `threshold` is the score below which nobody counts as fitting;
-    `abilities` is what the model was trained for.
+    `abilities` is what the model was trained for, `presence` what its own chance that anybody fits is worth.
     """
 
     def __init__(
         self, model: RefHCM, vocabulary: Vocabulary, label_map: LabelMapTokenizer | None = None, *,
         masks: LabelMapTokenizer | None = None, threshold: float = 0.0, abilities: Abilities | None = None,
+        presence: Presence | None = None,
     ) -> None:  # fmt: skip
         self.model = model.eval()
         self.vocabulary = vocabulary
@@ -114,6 +114,7 @@ class RefHCMPredictor:
         self.masks = masks
         self.threshold = threshold
         self.abilities = abilities or Abilities()
+        self.presence = presence or Presence()
         weight = model.encoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self._tasks: dict[str, Task] = {}
@@ -237,11 +238,9 @@ class RefHCMPredictor:
             row.question if self.abilities.region_prompts else Question(row.question.size, text=self._description(row))
             for row in rows
         ]
-        prefix = [self._box_bins(row.question) for row in rows]
-        readings = self._decode(name, features, rows, questions, beam, prefix)
-        for row, reading in zip(rows, readings, strict=True):
+        begin = [row.question.region for row in rows]
+        for row, reading in zip(rows, self._decode(name, features, rows, questions, beam, begin), strict=True):
             row.place = reading
-            row.place.box = row.question.region
 
     def _description(self, row: _Row) -> str:
         """The caption of a row, cut to a length that the encoder takes with the instruction around it."""
@@ -250,24 +249,16 @@ class RefHCMPredictor:
 
     def _decode(
         self, name: str, features: Tensor, rows: list[_Row], questions: list[Question], beam: int,
-        prefix: list[list[int]] | None = None,
+        begin: list[Beginning] | None = None,
     ) -> list[Reading]:  # fmt: skip
-        """Put one question per row to the model and read the best answers; `prefix` is how each must begin."""
+        """Put one question per row to the model and read the best answers; `begin`: see `ask`."""
         if not rows:
             return []
-        task = self.task(name)
-        sources = [torch.tensor([BOS, *task.instruction(question), EOS]) for question in questions]
-        pictures = torch.tensor([row.picture for row in rows], device=self.device)
-        memory = self.model.encode(pad_right(sources, PAD).to(self.device), features, image_index=pictures)
-        settings = Settings(prefix=None if prefix is None else torch.tensor(prefix, device=self.device))
-        found = generate(self.model, memory, task.grammar(), beam, settings)
-        readings = [task.read(best[0], question.size) for best, question in zip(found, questions, strict=True)]
-        if any(row.attention for row in rows):
-            record_attention(self.model, memory, task.grammar(), [best[0] for best in found], readings)
-        if prefix is not None:  # what was given is no part of how sure the model is
-            for reading, best, given in zip(readings, found, prefix, strict=True):
-                reading.score = best[0].confidence(len(given))
-        return readings
+        pictures, task = [row.picture for row in rows], self.task(name)
+        return ask(
+            self.model, task, features, pictures, questions, beam, begin=begin, presence=self.presence,
+            attention=any(row.attention for row in rows),
+        )  # fmt: skip
 
     def _is_present(self, row: _Row) -> bool:
         return row.question.region is not None or (row.place.box_score or 0.0) >= self.threshold
@@ -322,16 +313,6 @@ class RefHCMPredictor:
         if parsing:
             return "rpar_full_mask" if self.abilities.block_parsing else "rpar"
         return "rec"
-
-    def _box_bins(self, question: Question) -> list[int]:
-        """The region as four bins, at least one bin wide and high, as the grammar wants a box."""
-        assert question.region is not None
-        x1, y1, x2, y2 = question.region
-        width, height = question.size
-        left, top, right, bottom = self.vocabulary.quantize([x1 / width, y1 / height, x2 / width, y2 / height])
-        last = self.vocabulary.bin_span[1] - 1
-        left, top = min(left, last - 1), min(top, last - 1)
-        return [left, top, max(right, left + 1), max(bottom, top + 1)]
 
     def _paste_parts(self, rows: list[_Row]) -> None:
         """Decode the codes of all rows at once and put each map into its picture."""

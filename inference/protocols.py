@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..data.annotation import Annotation
 from ..metrics.captions import CaptionMeter
 from ..metrics.coco import Detection, GroundTruth
-from ..metrics.grec import GrecMeter
-from ..metrics.masks import GresMeter
+from ..metrics.people import PeopleMeter
+from ..metrics.presence import PresenceMeter
 from ..metrics.refhuman import RefHumanMeter
 from ..tasks import Reading
+from ..tasks.mask import MaskSegment, RegionSegment
+from ..tasks.people import BoxesSegment
 from ..tasks.segments import SEGMENTS, CaptionSegment, Scored, keypoints_score, segment_area
+from ..tasks.task import Scorer
 
 
 class FullCaptions(CaptionSegment):
@@ -36,7 +40,7 @@ class FullCaptions(CaptionSegment):
 
 
 class UniPHD:
-    """Pose and mask as UniPHD scores RefHuman. The mask of an answer is what its part map covers."""
+    """Pose and mask as UniPHD scores RefHuman. Without a mask, that of an answer is what its part map covers."""
 
     name = "uniphd"
 
@@ -54,60 +58,60 @@ class UniPHD:
         if reading.box is not None:
             sure = keypoints_score(reading) if reading.keypoints is not None else reading.box_score or 0.0
             answers.append(Detection(sure, reading.box, reading.keypoints, _mask(reading)))
-        masked = annotation.mask is not None and (reading.parts is not None or reading.box is None)
+        masked = annotation.mask is not None and (_mask(reading) is not None or reading.box is None)
         points = annotation.keypoints if reading.keypoints is not None or reading.box is None else None
         mask = annotation.mask if masked else None
         meter.add(answers, GroundTruth(annotation.box, segment_area(annotation), points, mask))
 
 
-class People:
-    """Questions about one person, several or nobody, as gRefCOCO scores them: boxes (GREC), and the mask of what the
-    part map covers (GRES), which is everyone's in one.
+class Presence:
+    """Whether anybody fits, of questions about one person or nobody."""
 
-    It waits for a task that answers `Reading.people`: one that always names one person has no such answer.
-    """
-
-    name = "people"
-
-    class Meter:
-        """Both benchmarks' meters."""
-
-        def __init__(self) -> None:
-            self.boxes, self.masks = GrecMeter(), GresMeter()
-
-        def merge(self, other: People.Meter) -> None:
-            """Take in what another process collected."""
-            self.boxes.merge(other.boxes)
-            self.masks.merge(other.masks)
-
-        def result(self) -> dict[str, float]:
-            """GREC's figures with `grec_` before their names, and GRES's with `gres_`."""
-            both = {"grec": self.boxes.result(), "gres": self.masks.result()}
-            return {f"{kind}_{name}": value for kind, values in both.items() for name, value in values.items()}
+    name = "presence"
 
     @staticmethod
-    def meter() -> Meter:
+    def meter() -> PresenceMeter:
         """Empty."""
-        return People.Meter()
+        return PresenceMeter()
 
     @staticmethod
-    def score(meter: Meter, reading: Reading, annotation: Annotation) -> None:
-        """One answer; the mask is scored where everyone on both sides has one."""
-        if reading.people is None:
-            raise ValueError("Scoring any number of people needs an answer about any number of people.")
-        truth = (annotation,) if annotation.people is None else annotation.people
-        boxes, wanted = (
-            [person.box for person in people if person.box is not None] for people in (reading.people, truth)
-        )
-        meter.boxes.add(boxes, wanted)
-        masks = [person.mask for person in truth if person.mask is not None]
-        if (found := _mask(reading)) is not None and len(masks) == len(truth):
-            meter.masks.add(found, np.any([np.zeros_like(found), *masks], axis=0))
+    def score(meter: PresenceMeter, reading: Reading, annotation: Annotation) -> None:
+        """One answer; its chance is to be calibrated already."""
+        meter.add(reading.presence, reading.present, annotation.people != ())
 
 
-SCORED: dict[str, Scored] = {**SEGMENTS, UniPHD.name: UniPHD, People.name: People}
-"""Everything that saved answers can be scored by."""
+class EachPerson(BoxesSegment):
+    """Any number of people, with what was asked about each of them."""
+
+    def __init__(self, each: Sequence[str] = ()) -> None:
+        """each: "mask" or "keypoints"."""
+        self._each = each
+
+    def meter(self) -> PeopleMeter:
+        """Empty."""
+        return PeopleMeter(self._each)
+
+
+class PresenceScorer(Scorer):
+    """Of questions about one person or nobody: presence of all, and the rest of those about somebody."""
+
+    def __init__(self, segments: Sequence[Scored]) -> None:
+        super().__init__([Presence, *segments])
+
+    def add(self, reading: Reading, annotation: Annotation, given: bool = False) -> None:
+        """One answer beside the truth; these questions are asked by words, so no box is `given`."""
+        about = self._meters if annotation.people != () else self._meters[:1]
+        for segment, meter in about:
+            segment.score(meter, reading, annotation)
+
+
+def scored(java: bool = True, each: Sequence[str] = ()) -> dict[str, Scored]:
+    """Everything that saved answers can be scored by. java: see `FullCaptions`; each: see `EachPerson`."""
+    kinds: list[Scored] = [*SEGMENTS.values(), MaskSegment, RegionSegment, UniPHD]
+    return {kind.name: kind for kind in (*kinds, FullCaptions(java), EachPerson(each))}
 
 
 def _mask(reading: Reading) -> np.ndarray | None:
-    return None if reading.parts is None else reading.parts > 0
+    if reading.mask is not None or reading.parts is None:
+        return reading.mask
+    return reading.parts > 0

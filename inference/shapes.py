@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.annotation import OTHERS, PERSON
 from ..models.label_map import LabelMapTokenizer
-from ..models.label_map_paste import paste_labels, paste_logits, paste_mask
+from ..models.label_map_paste import paste_labels, paste_logits, paste_mask, paste_three_way
 from ..tasks import Reading
 
 Paste = Callable[[Tensor, Sequence[float], tuple[int, int]], np.ndarray]
@@ -74,7 +75,11 @@ def fill_shapes(
         found = mask_logits(masks, [reading for reading, _ in masked])
         for (reading, (width, height)), logits in zip(masked, found, strict=True):
             assert reading.box is not None
-            reading.mask = paste_mask(logits, reading.box, (height, width))
+            if reading.tells_others:
+                labels = paste_three_way(logits, reading.box, (height, width))
+                reading.mask, reading.others = labels == PERSON, labels == OTHERS
+            else:
+                reading.mask = paste_mask(logits, reading.box, (height, width))
     mapped = [(reading, size) for reading, size in rows if label_map is not None and reading.codes is not None]
     if label_map is not None and mapped:
         found = part_logits(label_map, [reading for reading, _ in mapped], likeliest)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -62,8 +63,9 @@ def _length(source: Path | bytes) -> int:
 def fingerprint(predictor: RefHCMPredictor) -> str:
     """A digest of everything in a model that its answers depend on."""
     digest = hashlib.sha256()
-    described = [predictor.model.config.to_dict(), describe_vocabulary(predictor.vocabulary), vars(predictor.abilities)]
-    described.append(predictor.vocabulary.encode_text(" which region does the text describe?"))
+    words, numbers = predictor.vocabulary, predictor.model.config.to_dict()
+    described: list[Any] = [numbers, describe_vocabulary(words), vars(predictor.abilities)]
+    described.append(words.encode_text(" which region does the text describe?"))
     networks = [network for network in (predictor.model, predictor.label_map, predictor.masks) if network is not None]
     digest.update(json.dumps(described, sort_keys=True).encode())
     for network in networks:

@@ -119,6 +119,11 @@ def run_lengths(mask: Any) -> dict[str, Any]:
     return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
 
 
+def packed(mask: Any) -> dict[str, Any] | None:
+    """A mask, if there is one, as run lengths, which are small enough to keep."""
+    return None if mask is None else run_lengths(mask)
+
+
 def mask_area(mask: Any) -> float:
     """Pixels inside a mask, given as an array or as run lengths."""
     from pycocotools import mask as coco_mask

@@ -6,7 +6,7 @@ generalised IoU although its paper writes IoU, which is more lenient: both are c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -77,6 +77,11 @@ class GrecMeter:
         """Fractions: `f1_score@0.5` (the published one, by generalised IoU) and `f1_score_iou@0.5` (by IoU), the
         shares of questions with F1 = 1; `n_acc`, the share of questions about nobody that got no box, and
         `t_acc`, the share of the others that got one. And `samples`. What no sample determines is left out.
+
+        With pairs by IoU also precision (pairs per box), recall (pairs per person) and F1 (twice the pairs per box and
+        person): `micro_...@0.5` of all questions' numbers together, in which crowds weigh more, and `macro_...@0.5`,
+        the mean over questions of each question's own. Of a question, precision without a box and recall without a
+        person are 1 where nobody is meant and nobody found, and 0 otherwise.
         """
         if not self._counts:
             return {"samples": 0.0}
@@ -86,11 +91,23 @@ class GrecMeter:
             f"f1_score@{MATCH_THRESHOLD}": float(((strict == given) & (strict == meant)).mean()),
             f"f1_score_iou@{MATCH_THRESHOLD}": float(((lenient == given) & (lenient == meant)).mean()),
         }
+        each = [dict(_rates(*counts[1:])) for counts in self._counts]
+        for name, value in _rates(int(lenient.sum()), int(given.sum()), int(meant.sum())):
+            values[f"micro_{name}@{MATCH_THRESHOLD}"] = value
+            values[f"macro_{name}@{MATCH_THRESHOLD}"] = float(np.mean([rates[name] for rates in each]))
         if nobody.any():
             values["n_acc"] = float((given[nobody] == 0).mean())
         if not nobody.all():
             values["t_acc"] = float((given[~nobody] > 0).mean())
         return {**values, "samples": float(len(self._counts))}
+
+
+def _rates(pairs: int, given: int, meant: int) -> Iterator[tuple[str, float]]:
+    """Precision, recall and F1 by their names."""
+    nothing = float(given == meant == 0)
+    yield "precision", pairs / given if given else nothing
+    yield "recall", pairs / meant if meant else nothing
+    yield "f1", 2 * pairs / (given + meant) if given + meant else nothing
 
 
 def _boxes(boxes: Sequence[Sequence[float]]) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .parsing import confusion
+
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 GRES_THRESHOLDS = (0.7, 0.8, 0.9)
 
@@ -77,6 +79,10 @@ class MaskMeter:
         """One mask and its truth, of equal size; None for no answer."""
         self._counts.append(mask_counts(predicted, truth))
 
+    def add_counts(self, pixels: np.ndarray) -> None:
+        """One that has been compared already: pixels by true and answered class, of which 1 is the mask."""
+        self._counts.append((int(pixels[1, 1]), int(pixels[:, 1].sum()), int(pixels[1].sum())))
+
     def merge(self, other: MaskMeter) -> None:
         """Take in what another process collected."""
         if other.empty != self.empty:
@@ -104,6 +110,51 @@ class MaskMeter:
         values.update({f"p@{t}": float((iou >= t).mean()) for t in PRECISION_THRESHOLDS})
         values.update({f"p_above@{t}": float((iou > t).mean()) for t in PRECISION_THRESHOLDS})
         return {**values, "samples": float(len(self._counts))}
+
+
+class RegionMeter:
+    """Three-way maps of regions: background 0, the person 1, other people 2."""
+
+    def __init__(self) -> None:
+        self._person, self._others = MaskMeter(empty=1.0), MaskMeter()
+        self._right = self._pixels = self._regions = 0
+
+    def add(self, predicted: np.ndarray | None, truth: np.ndarray) -> None:
+        """The map of one region and its truth, classes [H, W] of equal size; None for no answer (all background)."""
+        self.add_counts(confusion(np.zeros_like(truth) if predicted is None else predicted, truth, 3))
+
+    def add_counts(self, pixels: np.ndarray) -> None:
+        """One region that has been compared already: its pixels by true and answered class, int [3, 3]."""
+        self._person.add_counts(pixels)
+        order = [0, 2, 1]
+        if pixels[2].any() or pixels[:, 2].any():
+            self._others.add_counts(pixels[np.ix_(order, order)])
+        self._right, self._pixels = self._right + int(pixels.trace()), self._pixels + int(pixels.sum())
+        self._regions += 1
+
+    def merge(self, other: RegionMeter) -> None:
+        """Take in what another process collected."""
+        self._person.merge(other._person)
+        self._others.merge(other._others)
+        self._right, self._pixels = self._right + other._right, self._pixels + other._pixels
+        self._regions += other._regions
+
+    def result(self) -> dict[str, float]:
+        """Fractions, and `samples`; a value that no region determines is left out.
+
+        `person_miou`, the mean IoU of the person (1 where neither side has a pixel: PINTO's convention), with
+        `person_oiou`, `person_dice`, and `person_p_above@t`, the share above an IoU of t (PINTO's detection rates);
+        `others_miou`, that of other people, over the regions where truth or answer has any; `pixel_accuracy`, the
+        share of all regions' pixels whose class is right.
+        """
+        names = ("miou", "oiou", "dice", "p_above@0.5", "p_above@0.7")
+        person, others = self._person.result(), self._others.result()
+        values = {f"person_{name}": person[name] for name in names if name in person}
+        if "miou" in others:
+            values["others_miou"] = others["miou"]
+        if self._pixels:
+            values["pixel_accuracy"] = self._right / self._pixels
+        return {**values, "samples": float(self._regions)}
 
 
 class GresMeter:

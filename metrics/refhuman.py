@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from .coco import KINDS, Detection, GroundTruth, Sample, average_precision, run_lengths
+from .coco import KINDS, Detection, GroundTruth, Sample, average_precision, packed
 from .masks import MaskMeter
 from .pck import pck
 
@@ -42,8 +41,8 @@ class RefHumanMeter:
             self._masks.add(ranked[0].mask if ranked else None, truth.mask)
         if truth.keypoints is None or truth.area is None:
             self._lacking.add("keypoints")
-        kept = [replace(answer, mask=_packed(answer.mask)) for answer in ranked]
-        self._samples.append((kept, [replace(truth, mask=_packed(truth.mask))]))
+        kept = [replace(answer, mask=packed(answer.mask)) for answer in ranked]
+        self._samples.append((kept, [replace(truth, mask=packed(truth.mask))]))
 
     def merge(self, other: RefHumanMeter) -> None:
         """Take in what another process collected."""
@@ -77,8 +76,3 @@ class RefHumanMeter:
                 {f"mask_{name}": v for name, v in masks.items() if name in ("oiou", "miou") or "above" in name}
             )
         return {**{name: v for name, v in values.items() if not math.isnan(v)}, "samples": float(count)}
-
-
-def _packed(mask: Any) -> dict[str, Any] | None:
-    """A mask as run lengths, which are small enough to keep."""
-    return None if mask is None else run_lengths(mask)

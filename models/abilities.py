@@ -19,3 +19,15 @@ class Abilities:
     """A region need not be the person's box: the answer begins with a better one."""
     nobody: bool = False
     """Words that fit nobody are answered by nothing."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How a model's own chance that anybody fits becomes a calibrated one: section `presence` of its `config.json`,
+    which `python -m refhcm.inference.calibrate` writes. The defaults leave it as it is."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    """The calibrated log-odds are `scale` (above 0) times the model's own, plus `offset`."""
+    threshold: float = 0.5
+    """Somebody fits where the calibrated chance is this or more."""

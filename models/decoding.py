@@ -43,6 +43,8 @@ class Settings:
     """int64 [B, P]: first tokens of each answer; `<pad>` leaves a place free."""
     end_from: float = 0.5
     """Where an answer may end or go on with a coordinate, it ends if `</s>` is at least as likely as this."""
+    empty_from: float = 0.5
+    """The same of an answer that has not begun, which is then empty."""
 
 
 @dataclass
@@ -208,7 +210,8 @@ class _Search:
         if self._is_given(group.step) or not any(asked):
             return [None] * len(asked)
         ending = logprobs[:, (ids == EOS).nonzero()[0, 0]].exp()
-        over = torch.tensor(asked, device=ids.device) & (ending >= self.settings.end_from)
+        enough = self.settings.end_from if group.step else self.settings.empty_from
+        over = torch.tensor(asked, device=ids.device) & (ending >= enough)
         stays = torch.tensor(asked, device=ids.device) & ~over
         logprobs.masked_fill_((over[:, None] & (ids != EOS)) | (stays[:, None] & (ids == EOS)), -inf)
         return [1 - chance if ask else None for chance, ask in zip(ending.tolist(), asked, strict=True)]

@@ -6,13 +6,15 @@ meant. What else is wanted of each (pose, mask, parts) is asked afterwards, by t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..data.annotation import Annotation
+from ..data.known import About
 from ..data.vocabulary import Vocabulary
-from ..metrics.grec import GrecMeter
+from ..metrics.coco import Detection, GroundTruth
+from ..metrics.people import PeopleMeter
 from ..models.grammar import BoxesRule
-from .segments import append, read_box
+from .segments import append, read_box, segment_area
 from .task import Reading, Target, Task, box_tokens, register
 
 if TYPE_CHECKING:
@@ -56,15 +58,18 @@ class BoxesSegment:
         reading.present = bool(people)
         return position
 
-    @staticmethod
-    def meter() -> GrecMeter:
-        return GrecMeter()
+    def meter(self) -> PeopleMeter:
+        return PeopleMeter()
 
-    @staticmethod
-    def score(meter: GrecMeter, reading: Reading, annotation: Annotation) -> None:
+    def score(self, meter: PeopleMeter, reading: Reading, annotation: Annotation) -> None:
+        if reading.people is None:
+            raise ValueError("Scoring any number of people needs an answer about any number of people.")
         people = (annotation,) if annotation.people is None else annotation.people
-        found, meant = ([person.box for person in some if person.box] for some in (reading.people or (), people))
-        meter.add(found, meant)
+        found = [Detection(one.score, one.box, one.keypoints, one.mask) for one in reading.people]
+        meant = [
+            GroundTruth(one.box, segment_area(one), one.keypoints, one.mask) for one in people if one.box is not None
+        ]
+        meter.add(found, meant, reading.presence)
 
 
 @register
@@ -73,7 +78,7 @@ class Grec(Task):
 
     name = "grec"
     needs = ()
-    meant = "people"
+    meant: ClassVar[About] = "people"
     by_words = True
     prompt = ' which regions does the text " {} " describe?'
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..data.annotation import Annotation, Box, Points, Question
+from ..data.known import About
 from ..data.samples import Target
 from ..data.vocabulary import BOS, EOS, Vocabulary
 from ..models.grammar import Grammar
@@ -52,6 +53,10 @@ class Reading:
     """How likely each mask code is at each place, as `code_spread`."""
     mask: np.ndarray | None = None
     """The person's pixels, bool (H, W): filled in by whoever has the mask tokenizer."""
+    tells_others: bool = False
+    """Whether the mask codes also say where other people are."""
+    others: np.ndarray | None = None
+    """Those people's pixels inside the region that was asked about, bool (H, W): filled in with the mask."""
     parts: np.ndarray | None = None
     """The part map itself, uint8 (H, W): filled in by whoever has the label-map tokenizer."""
     caption: str | None = None
@@ -69,6 +74,8 @@ class Reading:
     `models.attention_maps`."""
     part_counts: np.ndarray | None = None
     """Where it has been compared with the true one already: int64 (20, 20), pixels by true and answered class."""
+    mask_counts: np.ndarray | None = None
+    """The same of the mask: int64 (3, 3), pixels by true and answered class of `data.annotation.MASK_NAMES`."""
     people: tuple[Reading, ...] | None = None
     """Everyone that is meant, from left to right, where a task answers about any number of people."""
     presence: float | None = None
@@ -87,7 +94,9 @@ class Task:
     """Whether a question without words makes no sense, because its region would be the whole answer."""
     by_region: ClassVar[bool] = False
     """Whether it is asked by a region (or points), even where words are known too."""
-    meant: ClassVar[str] = "one"
+    repeats_region: ClassVar[bool] = False
+    """Whether the answer's box is the region itself, where it is asked by one."""
+    meant: ClassVar[About] = "one"
     """About whom its questions are, as `ReferringDataset.usable` knows them: "one" person, any number of "people" whom
     words describe, or "everybody" in the picture."""
     prompt: ClassVar[str]
@@ -108,7 +117,7 @@ class Task:
         return encode_instruction(self.vocabulary, self.prompt, self.asked(question), self.max_words, self.clamp)
 
     @property
-    def about(self) -> str:
+    def about(self) -> About:
         """`meant`, and "one or nobody" where the answer may be that nobody fits."""
         return "one or nobody" if self.nobody and self.meant == "one" else self.meant
 
@@ -148,9 +157,26 @@ class Task:
             position = segment.read(hypothesis, position, size, reading)
         return reading
 
+    @classmethod
+    def may_be_nobody(cls) -> bool:
+        """Whether words may fit nobody where otherwise one person is the answer, in a model that was trained for it."""
+        return cls.meant == "one" and not cls.by_region
+
+    @classmethod
+    def scored_by(cls, codes: str = "parts") -> list[str]:
+        """What a row must know (fields as `ReferringDataset.usable` has them) for the answer to be scored: part codes
+        as the map that they stand for, or by another field in place of `codes`. Without words, an instruction that is
+        not made for regions would be asked with the box that is to be found."""
+        words = [] if cls.by_region or cls.meant == "everybody" else ["text"]
+        return words + [codes if need == "codes" else need for need in cls.needs]
+
+    def scored(self) -> list[Segment]:
+        """The stretches that are scored; a box that only repeats the question is not."""
+        return [segment for segment in self.segments if not (self.repeats_region and segment.name == "box")]
+
     def scorer(self) -> Scorer:
-        """A running score of answers to this task."""
-        return Scorer(self.segments)
+        """A running score of answers to this task, beside what `answered` gives."""
+        return Scorer(self.scored())
 
 
 class Scorer:
@@ -250,5 +276,5 @@ def build(name: str, vocabulary: Vocabulary, nobody: bool = False, **options: ob
         raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(names())}.")
     make: Callable[..., Task] = _REGISTRY[name]  # each takes options of its own
     task = make(vocabulary, **options)
-    task.nobody = nobody and task.meant == "one" and not task.by_region
+    task.nobody = nobody and task.may_be_nobody()
     return task

@@ -85,6 +85,41 @@ def tiny_predictor(tiny_model, tiny_vocabulary, tiny_label_map):
 
 
 @pytest.fixture(scope="session")
+def tiny_masks():
+    """A mask tokenizer: 8 x 6 codes out of 12, on crops of 16 x 12 pixels; random weights, always the same."""
+    torch.manual_seed(6)
+    config = LabelMapConfig(
+        classes=3, height=16, width=12, channels=8, multipliers=(1,), blocks=1, attention_levels=(), latent=8,
+        embedding=8, codebook=12, groups=4, fold=2,
+    )  # fmt: skip
+    return LabelMapTokenizer(config).eval()
+
+
+@pytest.fixture(scope="session")
+def people_model(tiny_model, tiny_vocabulary):
+    """The same network with codes for masks, and its token space."""
+    from refhcm.models.add_masks import grow
+
+    vocabulary = tiny_vocabulary.with_masks(12, 48)
+    model = grow(tiny_model, tiny_vocabulary, vocabulary)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        model.encoder.embed_tokens.weight[slice(*vocabulary.code_span)].normal_(std=0.3)
+    return model, vocabulary
+
+
+@pytest.fixture
+def people_predictor(people_model, tiny_label_map, tiny_masks):
+    """A predictor with all abilities."""
+    from refhcm.inference.predictor import RefHCMPredictor
+    from refhcm.models.abilities import Abilities
+
+    model, vocabulary = people_model
+    able = Abilities(region_prompts=True, point_prompts=True, nobody=True)
+    return RefHCMPredictor(model, vocabulary, tiny_label_map, masks=tiny_masks, abilities=able)
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory, tiny_model, tiny_vocabulary, tiny_text_model, tiny_label_map):
     """The same parts as a model folder of our format (not to be written into; copy it first)."""
     folder = tmp_path_factory.mktemp("models") / "tiny"

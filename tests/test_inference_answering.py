@@ -8,8 +8,9 @@ from PIL import Image
 from refhcm.data.annotation import Annotation, Question
 from refhcm.data.images import to_tensor
 from refhcm.data.samples import build_sample, collate
-from refhcm.inference.answering import answer_batch
+from refhcm.inference.answering import answer_batch, ask, box_bins, look
 from refhcm.inference.shapes import part_logits
+from refhcm.models.abilities import Presence
 from refhcm.tasks import Reading
 
 
@@ -77,3 +78,44 @@ def test_rows_of_a_mixed_batch_are_answered_each_by_its_task(tiny_predictor):
         _same(found[row], single[0])
         assert (found[row].parts is None) == (name == "rec")
     assert answer_batch(tiny_predictor.model, tiny_predictor.task("rec"), batch, rows=[]) == []
+
+
+def test_a_region_s_answer_begins_with_the_region_and_nothing_is_said_of_how_sure_that_is(people_predictor):
+    task, size = people_predictor.task("roi"), (50, 40)
+    questions = [Question(size, region=(3.25, 4.5, 30, 39)), Question(size, points=(((20, 20),),))]
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    features = people_predictor.model.image_features(pixels)
+    asked, free = ask(people_predictor.model, task, features, [0, 0], questions)
+    assert list(asked.tokens[:4]) == box_bins(people_predictor.vocabulary, questions[0].region, size)
+    assert asked.box == questions[0].region and free.box != asked.box
+    assert 0 < asked.score < 1 and asked.presence is None
+
+
+def test_several_questions_about_a_picture_are_answered_as_each_alone_and_it_is_looked_at_once(
+    people_predictor, monkeypatch
+):
+    model, task = people_predictor.model, people_predictor.task("rkpt")
+    batch, _ = _batch(people_predictor, ["rkpt"] * 3)
+    looked = []
+    trunk = model.image_features
+    monkeypatch.setattr(model, "image_features", lambda pictures: looked.append(len(pictures)) or trunk(pictures))
+    features, pictures, questions = look(model, batch)
+    assert (looked, pictures) == ([2], [0, 1, 0])
+    boxes = [(1, 2, 20, 30), (5, 5, 48, 39), None]
+    together = ask(model, task, features, pictures, questions, begin=boxes)
+    for place, (picture, question, box) in enumerate(zip(pictures, questions, boxes, strict=True)):
+        (alone,) = ask(model, task, features, [picture], [question], begin=[box])
+        _same(together[place], alone)
+    assert [reading.box for reading in together[:2]] == boxes[:2] and looked == [2]
+
+
+def test_nobody_is_the_answer_below_the_threshold_of_the_calibrated_chance(people_predictor):
+    model, task = people_predictor.model, people_predictor.task("rec")
+    batch, _ = _batch(people_predictor, ["rec"] * 4)
+    chances = [reading.presence for reading in answer_batch(model, task, batch)]
+    assert len(set(chances)) > 1 and all(0 < chance < 1 for chance in chances)
+    for limit in (0.0, sorted(chances)[1] + 1e-6, 1.0):
+        for reading, chance in zip(
+            answer_batch(model, task, batch, presence=Presence(threshold=limit)), chances, strict=True
+        ):
+            assert reading.presence == chance and reading.present == (chance >= limit) == (reading.box is not None)

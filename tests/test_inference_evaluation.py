@@ -16,9 +16,10 @@ from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.data.scenes import held_out
 from refhcm.errors import RefHCMError
 from refhcm.inference import evaluate_job, evaluation
-from refhcm.inference.choosing import check_model, check_tasks, choose_rows, fitting_tasks
+from refhcm.inference.choosing import able, check_model, check_tasks, choose_rows, fitting_tasks
 from refhcm.inference.evaluation import evaluate
 from refhcm.inference.scoring import score_saved
+from refhcm.tasks import names
 
 
 @pytest.fixture
@@ -32,22 +33,25 @@ def rows(tmp_path):
     return ReferringDataset(tmp_path / "rec.tsv", "rec")
 
 
-@pytest.mark.parametrize("kind, names", [
-    ("rec", ["rec"]),
-    ("rkpt", ["rec", "rkpt"]),
-    ("rpar", ["rec", "rpar_full_mask", "rpar"]),
+@pytest.mark.parametrize("kind, fitting", [
+    ("rec", ["rec", "grec"]),
+    ("rkpt", ["rec", "rkpt", "grec"]),
+    ("rpar", ["rec", "rpar_full_mask", "rpar", "grec"]),
     ("rhrc", ["rhrc"]),
-    ("person", ["rec", "rkpt", "rpar_full_mask", "rhrc", "s1", "rpar"]),
+    ("person", names()),
 ])  # fmt: skip
-def test_a_layout_serves_the_tasks_that_it_knows_enough_for(kind, names):
-    assert sorted(fitting_tasks(kind)) == sorted(names)
-    check_tasks(kind, names)
+def test_a_layout_serves_the_tasks_that_it_knows_enough_for(kind, fitting):
+    assert sorted(fitting_tasks(kind)) == sorted(fitting)
+    check_tasks(kind, fitting)
 
 
 def test_a_model_without_a_tokenizer_is_not_scored_on_part_maps(tiny_predictor, monkeypatch):
     check_model(tiny_predictor, ["rec", "s1"])
     monkeypatch.setattr(tiny_predictor, "label_map", None)
     check_model(tiny_predictor, ["rec", "rkpt"])
+    assert [name for name in names() if able(tiny_predictor, name)] == ["rec", "rhrc", "rkpt", "rpar_full_mask", "s1"]
+    with pytest.raises(RefHCMError, match="no mask tokenizer, so it cannot answer task res"):
+        check_model(tiny_predictor, ["res"])
     with pytest.raises(RefHCMError, match="part maps of task s1"):
         check_model(tiny_predictor, ["rec", "s1"])
 
@@ -78,6 +82,10 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--kind", "reck"], "Unknown kind"),
     (["--kind", "rkpt"], "kind person"),
     (["--protocol", "uniped"], "Unknown protocol 'uniped'"),
+    (["--protocol", "presence", "--tasks", "roi"], "Task roi is not asked whether anybody fits"),
+    (["--each", "hats"], "Nobody can be asked for 'hats': --each takes mask and keypoints"),
+    (["--each", "mask", "--tasks", "rec"], "--each asks about everyone whom an answer names: ask for grec or people"),
+    (["--kind", "rec", "--tasks", "people"], "Task people needs rows about everybody"),
     (["--limit", "-5"], "--limit must be at least 1, not -5"),
     (["--limit", "0"], "--limit must be"),
     (["--scenes", "0"], "--scenes must be"),

@@ -13,6 +13,7 @@ import refhcm
 from refhcm import cli
 from refhcm.errors import RefHCMError
 from refhcm.inference.load import CHECKPOINTS, _check_config, choose_device, find_folder, load_fitting_label_map
+from refhcm.models.abilities import Presence
 
 WORDS = "the woman in the red coat"
 
@@ -42,8 +43,9 @@ def test_half_precision_answers_too(tiny_folder, photo):
 
 
 def test_settings_of_the_folder_reach_the_predictor(folder, photo):
-    edit_config(folder, present_threshold=1.0, block_parsing=False)
+    edit_config(folder, present_threshold=1.0, block_parsing=False, presence={"scale": 2, "threshold": 0.25})
     model = refhcm.load(folder, device="cpu")
+    assert model.presence == Presence(2.0, 0.0, 0.25)
     assert model.threshold == 1.0 and not model(photo, WORDS).present
     model.threshold = 0.0
     assert not model.abilities.block_parsing and model(photo, WORDS).parsing is not None
@@ -79,6 +81,11 @@ def test_damaged_folders_are_refused_in_one_sentence(folder, name, damage):
         ({"vocabulary": None}, "no section 'vocabulary'"),
         ({"vocabulary": {"text": "klingon"}}, "vocabulary"),
         ({"present_threshold": 7}, "present_threshold"),
+        ({"presence": {"threshold": 7}}, "a threshold in 0..1"),
+        ({"presence": {"scale": 0}}, "a scale above 0"),
+        ({"presence": {"scale": "1"}}, "scale of presence must be a number"),
+        ({"presence": {"scales": 1}}, "presence must hold scale, offset, threshold"),
+        ({"presence": 1}, "presence must hold scale, offset, threshold"),
         ({"block_parsing": "false"}, "block_parsing must be true or false, not 'false'"),
         ({"region_prompts": 1}, "region_prompts must be true or false, not 1"),
         ({"format": 99}, "format"),

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from refhcm.data.annotation import PART_NAMES, Annotation, Question
 from refhcm.errors import RefHCMError
 from refhcm.inference.predictions import counts_of, drawn_parts, from_line, row_figures, to_line
-from refhcm.inference.scoring import score
+from refhcm.inference.scoring import Rules, score
 from refhcm.metrics.coco import Detection, GroundTruth
-from refhcm.metrics.grec import GrecMeter
-from refhcm.metrics.masks import GresMeter
+from refhcm.metrics.people import PeopleMeter
 from refhcm.metrics.refhuman import RefHumanMeter
 from refhcm.tasks import Reading
+from refhcm.tasks.mask import MaskSegment, RegionSegment
 from refhcm.tasks.segments import SEGMENTS
 from refhcm.tasks.task import Scorer
 
@@ -94,6 +95,7 @@ def test_a_malformed_answer_is_told_and_scores_nothing():
     for change in (
         {"box": (5.0, 5.0, 4.0, 9.0)}, {"box": (5.0, 5.0, float("nan"), 9.0)}, {"caption": ""}, {"codes": (1, 2)},
         {"keypoints": np.full((17, 3), 99, np.float32)}, {"parts": np.full(SIZE[::-1], 77, np.uint8)},
+        {"mask_codes": (1, 2)}, {"people": (Reading((5.0, 5.0, 4.0, 9.0)),)},
     ):  # fmt: skip
         changed = Reading(**{**vars(reading), "part_counts": None, **change})
         assert _saved(changed, truth)["invalid"], change
@@ -113,12 +115,13 @@ def test_a_row_scores_what_the_set_of_it_alone_scores():
 @pytest.mark.parametrize("change", [
     {"size": [3]}, {"truth": None}, {"keypoints": [[1, 2, 3]]}, {"box": [1, 2, 3]}, {"tokens": None}, {"score": "x"},
     {"part_pixels": [[0, 99, 1]]}, {"part_pixels": [[0, -1, 1]]}, {"codes": ["a"]}, {"parts": {"3": "?"}},
-    {"truth": {"mask": "not run lengths", "box": [0, 0, 1, 1]}},
+    {"truth": {"mask": "not run lengths", "box": [0, 0, 1, 1]}}, {"mask": "not run lengths"}, {"presence": 2},
+    {"mask_pixels": [[3, 0, 1]]}, {"people": [{"box": [1, 2, 3, 4]}]}, {"agreement": {"mask_in_box": [1]}},
 ])  # fmt: skip
 def test_a_line_of_something_else_is_refused(change):
     line = {**_saved(*_answer(3)), **change}
     with pytest.raises(RefHCMError, match="a_1 is no answer"):
-        score("s1", ["box"], [line], "uniphd")
+        score("s1", ["box"], [line], Rules("uniphd"))
 
 
 def test_answers_of_another_task_are_refused():
@@ -142,30 +145,71 @@ def test_uniphd_scores_pose_and_mask_as_its_meter_does():
             GroundTruth(truth.box, truth.area, truth.keypoints, truth.mask),
         )
     wanted = {f"uniphd/{name}": value for name, value in meter.result().items()}
-    scores = score("s1", ["box", "parsing", "keypoints"], lines, "uniphd").scores
+    scores = score("s1", ["box", "parsing", "keypoints"], lines, Rules("uniphd")).scores
     assert {name: value for name, value in scores.items() if name.startswith("uniphd/")} == wanted
     assert {"uniphd/ap", "uniphd/mask_ap", "uniphd/mask_oiou", "uniphd/pckh_ears@0.5"} < set(wanted)
     assert not any(name.startswith("parsing/") for name in scores)
     for line in lines:  # a task without part maps has no masks to score
         del line["parts"]
-    assert "uniphd/mask_ap" not in score("rkpt", ["box", "keypoints"], lines, "uniphd").scores
+    assert "uniphd/mask_ap" not in score("rkpt", ["box", "keypoints"], lines, Rules("uniphd")).scores
 
 
 def test_any_number_of_people_is_scored_as_grefcoco_does():
     random = np.random.default_rng(2)
-    boxes, masks, lines = GrecMeter(), GresMeter(), []
+    meter, lines = PeopleMeter(("mask", "keypoints")), []
     for meant, found in ((2, 2), (0, 0), (1, 0), (0, 1), (3, 2)):
-        shapes = random.random((meant, *SIZE[::-1])) > 0.5
-        people = [Annotation(SIZE, (i, i, i + 9.0, i + 9.5), mask=mask) for i, mask in enumerate(shapes)]
-        answers = tuple(Reading((i, i, i + 9.5, i + 9.0), 0.1) for i in range(found))
-        parts = (random.random(SIZE[::-1]) > 0.5).astype(np.uint8) * min(found, 1)
+        shapes = random.random((meant + found, *SIZE[::-1])) > 0.5
+        points = random.uniform(1, 30, (meant + found, 17, 3)).astype(np.float32)
+        points[:, :, 2] /= 40
+        people = [
+            Annotation(SIZE, (i, i, i + 9.0, i + 9.5), points[i], mask=shapes[i], area=50.0 + i) for i in range(meant)
+        ]
+        answers = tuple(
+            Reading((i, i, i + 9.5, i + 9.0), 0.1, points[meant + i], mask=shapes[meant + i], score=random.random())
+            for i in range(found)
+        )
+        chance = random.random()
         truth = people[0] if meant == 1 else Annotation(SIZE, people=tuple(people))
-        lines.append(_saved(Reading(people=answers, parts=parts), truth))
-        boxes.add([one.box for one in answers], [one.box for one in people])
-        masks.add(parts, np.any([np.zeros(SIZE[::-1]), *(one.mask for one in people)], axis=0))
-    wanted = {f"people/grec_{name}": value for name, value in boxes.result().items()}
-    wanted |= {f"people/gres_{name}": value for name, value in masks.result().items()}
-    assert score("some", ["people"], lines).scores == wanted
-    assert {"people/grec_n_acc", "people/gres_giou", "people/gres_ciou", "people/gres_t_acc"} < set(wanted)
+        lines.append(_saved(Reading(people=answers, present=bool(found), presence=chance), truth))
+        meter.add(
+            [Detection(one.score, one.box, one.keypoints, one.mask) for one in answers],
+            [GroundTruth(one.box, one.area, one.keypoints, one.mask) for one in people], chance,
+        )  # fmt: skip
+    wanted = {f"people/{name}": value for name, value in meter.result().items()}
+    assert score("grec", ["people"], lines, Rules(each=("mask", "keypoints"))).scores == wanted
+    assert {"people/n_acc", "people/gres_giou", "people/mask_ap", "people/keypoint_ap", "people/ap"} < set(wanted)
+    assert "people/gres_giou" not in score("grec", ["people"], lines).scores
     with pytest.raises(RefHCMError, match="answer about any number of people"):
         score("s1", ["people"], [_saved(*_answer(1))])
+
+
+masks = arrays(bool, SIZE[::-1])
+
+
+@settings(max_examples=30)
+@given(masks, masks, masks, st.floats(0, 1), st.booleans())
+def test_masks_and_chances_come_back_as_they_were(mask, others, true_mask, chance, present):
+    person = Reading((1.0, 2.0, 9.0, 8.0), 0.5, mask=others, score=chance, presence=chance)
+    reading = Reading(mask=mask, others=others, people=(person,), presence=chance, present=present)
+    truth = Annotation(SIZE, (0.0, 0.0, 5.0, 5.0), mask=true_mask, people=(Annotation(SIZE, mask=true_mask),))
+    again, said = from_line(_saved(reading, truth), draw=True)
+    assert np.array_equal(again.mask, mask) and np.array_equal(again.people[0].mask, others)
+    assert np.array_equal(said.mask, true_mask) and np.array_equal(said.people[0].mask, true_mask)
+    assert (again.presence, again.present, again.people[0].presence, again.people[0].score) == (
+        chance, present, chance, chance,
+    )  # fmt: skip
+    without, _ = from_line(_saved(reading, truth))
+    assert without.mask is None and without.people[0].mask is None
+
+
+@settings(max_examples=20)
+@given(masks, masks, masks, masks)
+def test_masks_of_saved_answers_score_as_the_answers_do(mask, others, true_mask, true_others):
+    truth = Annotation(SIZE, (3.4, 2.0, 31.5, 24.6), mask=true_mask, others=true_others)
+    for segment in (MaskSegment, RegionSegment):
+        reading, meter = Reading(truth.box, mask=mask, others=others), segment.meter()
+        segment.score(meter, reading, truth)
+        reading.mask_counts = segment.compare(reading, truth)
+        scores = score("roi", [segment.name], [_saved(reading, truth)]).scores
+        wanted = {f"{segment.name}/{name}": value for name, value in meter.result().items()}
+        assert wanted.items() <= scores.items()

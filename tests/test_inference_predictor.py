@@ -10,7 +10,7 @@ from PIL import Image
 
 from refhcm.data.annotation import PART_NAMES
 from refhcm.errors import RefHCMError
-from refhcm.inference import predictor
+from refhcm.inference import answering, predictor
 from refhcm.inference.asking import TASKS
 from refhcm.models.abilities import Abilities
 
@@ -60,7 +60,7 @@ def test_how_sure_the_model_is_of_a_region_does_not_count_the_box_that_was_given
             found[0][0].logprobs = [-90.0] * 4 + [-0.5] * (len(found[0][0].logprobs) - 4)
         return found
 
-    monkeypatch.setattr(predictor, "generate", doubtful)
+    monkeypatch.setattr(answering, "generate", doubtful)
     answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("parsing",))
     assert answer.score == pytest.approx(np.exp(-0.5))
 

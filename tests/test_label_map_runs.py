@@ -18,8 +18,8 @@ from refhcm.data.dataset import ReferringDataset
 from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.errors import RefHCMError
 from refhcm.inference import label_map_evaluation
-from refhcm.inference.evaluation import round_trip
 from refhcm.inference.label_map_evaluation import survival
+from refhcm.inference.pixels import round_trips
 from refhcm.metrics.parsing import ParsingMeter
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_data import classes_only
@@ -92,7 +92,7 @@ def test_survival_is_the_ceiling_that_evaluation_tells(rows, tokenizer):  # noqa
     data, meter = ReferringDataset(rows, "rpar", parts=True), ParsingMeter()
     for row in range(len(data)):
         annotation = data[row][1]
-        meter.add(round_trip(tokenizer, annotation), annotation.parts)
+        meter.add(round_trips(tokenizer, [annotation.parts], [annotation.box])[0], annotation.parts)
     assert found.scores == meter.result() and found.people == 4
     assert set(found.iou) >= {"background", "hair", "face", "left-leg"}
     assert np.mean(list(found.iou.values())) == pytest.approx(found.scores["miou"])

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from refhcm.metrics.boxes import box_iou, box_iou_pairs, generalized_iou_pairs
 from refhcm.metrics.grec import GrecMeter, matched_pairs
-from refhcm.metrics.masks import GresMeter, MaskMeter, boundary_iou, dice, mask_iou
+from refhcm.metrics.masks import GresMeter, MaskMeter, RegionMeter, boundary_iou, dice, mask_iou
+from refhcm.metrics.parsing import confusion
 
 
 def _mask(pixels, start=0):
@@ -43,6 +44,21 @@ def test_conventions_for_two_empty_masks():
         assert meter.result() == {**meter.result(), "miou": value, "p@0.9": value} and "oiou" not in meter.result()
 
 
+def test_figures_of_regions_worked_by_hand():
+    meter, other = RegionMeter(), RegionMeter()
+    # rows: true background, person, others; columns: the answer's
+    meter.add_counts(np.array([[50, 10, 0], [5, 20, 5], [0, 10, 0]]))  # person 20 of 50, others 0 of 15
+    meter.add_counts(np.array([[60, 0, 0], [0, 30, 0], [0, 0, 10]]))  # both 1
+    other.add_counts(np.array([[100, 0, 0], [0, 0, 0], [0, 0, 0]]))  # nobody there: no others to be found
+    meter.merge(other)
+    assert meter.result() == pytest.approx({
+        "person_miou": (0.4 + 1 + 1) / 3, "person_oiou": 50 / 80, "person_dice": (40 / 70 + 1 + 1) / 3,
+        "person_p_above@0.5": 2 / 3, "person_p_above@0.7": 2 / 3, "others_miou": 0.5,
+        "pixel_accuracy": (70 + 100 + 100) / 300, "samples": 3.0,
+    })  # fmt: skip
+    assert RegionMeter().result() == {"samples": 0.0}
+
+
 masks = arrays(bool, (6, 7))
 
 
@@ -56,6 +72,9 @@ def test_figures_of_one_mask_agree_with_each_other(predicted, truth):
     assert result["miou"] == mask_iou(predicted, truth, 1.0) == (inner / union if union else 1.0)
     assert result["dice"] == dice(predicted, truth) == pytest.approx(2 * result["miou"] / (1 + result["miou"]))
     assert result.get("oiou", 1.0) == result["median_iou"] == result["miou"]
+    counted = MaskMeter(empty=1.0)
+    counted.add_counts(confusion(predicted.astype(int), truth.astype(int), 3))
+    assert counted.result() == result
 
 
 def naive_border(mask, reach):
@@ -215,7 +234,9 @@ def test_scores_keep_boxes_and_answers_about_nobody_are_counted_apart():
     meter.add([LEFT], [])
     meter.add([], [RIGHT])
     assert meter.result() == {
-        "f1_score@0.5": 0.5, "f1_score_iou@0.5": 0.5, "n_acc": 0.5, "t_acc": 0.5, "samples": 4.0
+        "f1_score@0.5": 0.5, "f1_score_iou@0.5": 0.5, "n_acc": 0.5, "t_acc": 0.5, "samples": 4.0,
+        "micro_precision@0.5": 0.5, "micro_recall@0.5": 0.5, "micro_f1@0.5": 0.5,
+        "macro_precision@0.5": 0.5, "macro_recall@0.5": 0.5, "macro_f1@0.5": 0.5,
     }  # fmt: skip
     only_people = GrecMeter()
     only_people.add([LEFT], [LEFT])

@@ -2,6 +2,7 @@
 reading leave what was merged alone; a meter crosses processes."""
 
 import pickle
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refhcm.metrics.agreement import AgreementMeter, agreement
 from refhcm.metrics.boxes import BoxMeter
 from refhcm.metrics.captions import CaptionMeter
 from refhcm.metrics.coco import Detection, GroundTruth
 from refhcm.metrics.grec import GrecMeter
 from refhcm.metrics.keypoints import KeypointMeter
-from refhcm.metrics.masks import GresMeter, MaskMeter
+from refhcm.metrics.masks import GresMeter, MaskMeter, RegionMeter
 from refhcm.metrics.parsing import ParsingMeter
 from refhcm.metrics.parsing_people import PeopleParsingMeter
+from refhcm.metrics.people import PeopleMeter
+from refhcm.metrics.presence import PresenceMeter
 from refhcm.metrics.refhuman import RefHumanMeter
 
 SIDE = 24
@@ -74,7 +78,22 @@ def _caption_sample(rng):
     return text(), [text(), text()]
 
 
+def _agreement_sample(rng):
+    points = np.column_stack((rng.uniform(0, SIDE, (17, 2)), rng.integers(0, 2, 17)))
+    return (agreement(_box(rng), points, _mask(rng, 0.7), _mask(rng).astype(np.uint8)),)
+
+
+def _everyone_sample(rng):
+    people = [GroundTruth(_box(rng), rng.uniform(50, 200), _points(rng), _mask(rng)) for _ in range(rng.integers(0, 3))]
+    found = [Detection(rng.random(), _box(rng), _points(rng) / SIDE, _mask(rng)) for _ in people[: rng.integers(0, 3)]]
+    return found, people, rng.random()
+
+
 METERS = {
+    "agreement": (AgreementMeter, _agreement_sample),
+    "everyone": (partial(PeopleMeter, ("mask", "keypoints")), _everyone_sample),
+    "presence": (PresenceMeter, lambda rng: (rng.random(), rng.random() < 0.5, rng.random() < 0.5)),
+    "regions": (RegionMeter, lambda rng: (rng.integers(0, 3, (5, 6)), rng.integers(0, 3, (5, 6)))),
     "boxes": (BoxMeter, _box_sample),
     "captions": (CaptionMeter, _caption_sample),
     "grec": (GrecMeter, _grec_sample),

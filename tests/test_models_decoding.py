@@ -174,7 +174,7 @@ def test_nobody_is_answered_where_that_is_likelier_than_all_places_together(beam
     boxes = generate(golden_model(), memory(OTHER), GRAMMARS["box"], beam)
     grammar = Grammar([BoxRule(bins)], bins, may_be_empty=True)
     for threshold in (0.0, sum(chances) / len(chances), 1.0):
-        found = generate(golden_model(), memory(OTHER), grammar, beam, Settings(end_from=threshold))
+        found = generate(golden_model(), memory(OTHER), grammar, beam, Settings(empty_from=threshold))
         for chance, some, box in zip(chances, found, boxes, strict=True):
             assert some[0].going_on == {0: pytest.approx(1 - chance, abs=1e-5)}
             assert some[0].tokens == ([] if chance >= threshold else box[0].tokens)
@@ -186,7 +186,7 @@ def test_several_boxes_come_from_left_to_right_until_ending_is_likelier(beam):
     grammar = Grammar([BoxesRule(bins, 5)], bins)
     least = 1.0
     for threshold in (0.0, 0.5, 1.1):
-        for some in generate(golden_model(), state, grammar, beam, Settings(end_from=threshold)):
+        for some in generate(golden_model(), state, grammar, beam, Settings(empty_from=threshold, end_from=threshold)):
             count, left = divmod(len(some[0].tokens), 4)
             lefts = some[0].tokens[::4]
             assert left == 0 and lefts == sorted(lefts)
@@ -196,6 +196,8 @@ def test_several_boxes_come_from_left_to_right_until_ending_is_likelier(beam):
             least = min(least, *ends)
             assert count == 0 if threshold == 0 else count == 5 if threshold > 1 else True
     assert 0 < least < 1
+    for some in generate(golden_model(), state, grammar, beam, Settings(empty_from=1.1, end_from=0.0)):
+        assert len(some[0].tokens) == 4  # somebody there is, and nobody else
 
 
 def test_what_is_forced_is_no_question():
@@ -203,7 +205,7 @@ def test_what_is_forced_is_no_question():
     bins, state = GRAMMARS["box"].soft, memory(OTHER)
     grammar = Grammar([BoxRule(bins)], bins, may_be_empty=True)
     given = torch.tensor([bins[0] + b for b in (3, 4, 30, 40)]).expand(len(state.states), -1)
-    for (best,) in generate(golden_model(), state, grammar, settings=Settings(prefix=given, end_from=0.0)):
+    for (best,) in generate(golden_model(), state, grammar, settings=Settings(prefix=given, empty_from=0.0)):
         assert best.tokens == given[0].tolist() and best.going_on == {}
 
 

@@ -91,6 +91,7 @@ def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height, 
         return
     if "mask" in task.needs:
         assert len(reading.mask_codes) == 48 and all(0 <= c < 24 for c in reading.mask_codes)
+        assert reading.tells_others == ("others" in task.needs)
     if "box" in task.needs:
         x1, y1, x2, y2 = reading.box
         assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
