@@ -133,7 +133,10 @@ class SampleDataset(Dataset):
             tasks = [tasks[random.integers(len(tasks))]]
         questions = [question] * len(tasks)
         if self.prompting is not None:
-            questions = [self.prompting.vary(question, annotation, random, task.by_region) for task in tasks]
+            questions = [
+                self.prompting.vary(question, annotation, random, task.by_region) if task.meant == "one" else question
+                for task in tasks
+            ]
         try:
             name = self.rows.name(row)
             return [

@@ -15,10 +15,11 @@ def told(result: Evaluation, markdown: bool = False) -> str:
     if result.missing:
         notes.append(f"not answered yet: {result.missing} questions, so these are the figures of a part")
     rows = [[name, f"{value:.4f}"] for name, value in result.scores.items() if not name.endswith("/samples")]
+    width = max([28, *(len(name) + 1 for name, _ in rows)])
     if markdown:
         lines = [f"\n**{head}**", *(f"({note})" for note in notes), "", table(["metric", "value"], rows, True)]
     else:
-        lines = [f"\n{head}", *(f"  {note}" for note in notes), *(f"  {name:<28}{value}" for name, value in rows)]
+        lines = [f"\n{head}", *(f"  {note}" for note in notes), *(f"  {name:<{width}}{value}" for name, value in rows)]
     return "\n".join(lines)
 
 

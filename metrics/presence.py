@@ -87,11 +87,11 @@ class PresenceMeter:
             values["f1"] = float(2 * (present & somebody).sum() / (present.sum() + somebody.sum()))
         if len(chances) == len(self._answers):
             truth = somebody.tolist()
-            values["auc"] = ranking_quality(chances, truth)
-            values["best_threshold"], values["best_f1"] = best_threshold(chances, truth)
+            if len(set(truth)) == 2:  # of one kind alone every threshold at an end is the best
+                values["auc"] = ranking_quality(chances, truth)
+                values["best_threshold"], values["best_f1"] = best_threshold(chances, truth)
             values["ece"] = calibration_error(chances, truth)
-        known = {name: value for name, value in values.items() if not np.isnan(value)}
-        return {**known, "samples": float(len(present))}
+        return {**values, "samples": float(len(present))}
 
 
 def _checked(chances: Sequence[float], somebody: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:

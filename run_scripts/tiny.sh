@@ -7,30 +7,30 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 arguments=()
 for argument; do if [ "$argument" != --tiny ]; then arguments+=("$argument"); fi; done
 
-compact=$root/checkpoints/compact out=${SAVE:-$root/runs/tiny/$TASK} scenes=${SCENES:-24}
+start=$root/checkpoints/compact out=${SAVE:-$root/runs/tiny/$TASK} scenes=${SCENES:-24} masks=()
+compact=$start train=$out/scenes/train/person.tsv val=$out/scenes/val/person.tsv
 one() { GPUS=1 NODES=1 "$root/run_scripts/launch.sh" "$@"; }
 for split in train:"$scenes" val:$(((scenes + 3) / 4)); do
     one -m refhcm.data.scenes "$out/scenes" --split "${split%:*}" --count "${split#*:}" --images files
     one -m refhcm.models.label_map_codes "$out/scenes/${split%:*}/person.tsv" --kind person --tokenizer "$compact"
 done
-train=$out/scenes/train/person.tsv val=$out/scenes/val/person.tsv
 rm -f "$out"/checkpoints/checkpoint*.pt # of an earlier try, which fairseq would go on from
-
+if [ -n "${MASKS:-}" ]; then masks=(--masks "$compact"); fi
+if [ -n "${MASKS:-}" ] && ! grep -q mask_codes "$start/config.json"; then
+    start=$out/start && one -m refhcm.models.add_masks "$compact" "$start" "${masks[@]}"
+fi
 data=() && if [ "$TASK" = multitask ]; then data=(--data-root "$out/scenes" --epoch-items "$(wc -l <"$train")"); fi
-TRAIN=$train VALID=$val ROWS=$(wc -l <"$train") SAVE=$out/checkpoints ARCH=refhcm_compact INIT=$compact \
-    VOCABULARY=$compact DATA=${data:+$root/run_scripts/multitask/tiny.json} BATCH=4 ACCUMULATE=2 EPOCHS=1 \
-    "$root/run_scripts/train.sh" "${arguments[@]}" "${data[@]}" --freeze-resnet --valid-subset val \
+TRAIN=$train VALID=$val HELD_OUT=$val ROWS=$(wc -l <"$train") SAVE=$out/checkpoints ARCH=refhcm_compact INIT=$start \
+    VOCABULARY=$start DATA=${data:+${TINY:-$root/run_scripts/multitask/tiny.json}} BATCH=4 ACCUMULATE=2 EPOCHS=1 \
+    "$root/run_scripts/train.sh" "${arguments[@]}" "${data[@]}" "${masks[@]}" --freeze-resnet --valid-subset val \
     --max-update "${UPDATES:-12}" --no-epoch-checkpoints --log-interval 1
-one -m refhcm.models.export "$out/checkpoints/checkpoint_last.pt" "$out/model" \
-    --vocabulary "$compact" --label-map "$compact"
+one -m refhcm.models.export "$out/checkpoints/checkpoint_last.pt" "$out/model" --vocabulary "$start" \
+    --label-map "$compact" "${masks[@]}"
 MODEL=$out/model DATA=$val KIND=person GPUS=1 NODES=1 "$EVALUATE" --beam 1 --limit 16
 
-IFS=$'\t' read -r _ _ words box _ <"$val"
-question=(--text "$words")
+IFS=$'\t' read -r _ _ words box _ <"$val" && question=(--text "$words")
 case $TASK in
-    rec) question+=(--tasks box) ;;
-    rkpt) question+=(--tasks keypoints) ;;
-    rpar*) question+=(--tasks parsing) ;;
+    rec | rkpt | rpar*) question+=(--tasks "$(sed 's/rec/box/; s/rkpt/keypoints/; s/rpar.*/parsing/' <<<"$TASK")") ;;
     rhrc) IFS=, read -ra corners <<<"$box" && question=(--region "${corners[@]}" --tasks caption) ;;
 esac
 one -m refhcm.cli predict "$out/scenes/val/images/0000000.jpg" "${question[@]}" --model "$out/model" --out "$out/answers"

@@ -138,4 +138,6 @@ def test_people_are_asked_about_by_loose_boxes_and_by_points_on_them(folder, gro
     assert {question.region for question in exact} == set(boxes)
     words = batch(folder, model, "res", prompting=Prompting(by_point=1, loose=0.5))["questions"]
     assert all(question.text for question in words)
+    several = batch(folder, model, "grec", prompting=Prompting(by_region=1, by_point=0.5))["questions"]
+    assert all(question.text for question in several)  # one box says nothing about who else is meant
     assert all(isinstance(question, Question) for question in words)

@@ -22,6 +22,8 @@ TRAIN = {
     "rpar/train_rpar_full_mask.sh": "rpar_full_mask", "rhrc/train_rhrc.sh": "rhrc",
     "multitask/train_multitask.sh": "multitask",
 }  # fmt: skip
+OURS = {"res/train_res.sh": "res", "grec/train_grec.sh": "grec", "humar_gref/train_humar_gref.sh": "multitask"}
+ALL = {**TRAIN, **OURS}
 EVALUATE = {
     "rec/evaluate_refcoco.sh": ("rec", "rkpt/refcoco_pose_testA.tsv", "rkpt"),
     "rkpt/evaluate_rkpt.sh": ("rkpt", "rkpt/refcoco_pose_testA.tsv", "rkpt"),
@@ -109,7 +111,7 @@ def test_every_script_is_short_and_starts_like_the_others():
         assert lines[0] == "#!/usr/bin/env bash" and lines[1].startswith("#") and "set -euo pipefail" in lines, path
         assert os.access(path, os.X_OK) or path.suffix == ".sbatch", path
     names = {str(path.relative_to(SCRIPTS)) for path in scripts}
-    assert names >= {*TRAIN, *EVALUATE, "multitask/evaluate_multitask.sh"}
+    assert names >= {*ALL, *EVALUATE, "multitask/evaluate_multitask.sh"}
 
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -132,9 +134,9 @@ def test_recipes_have_the_published_settings(start, script):
     assert ("--freeze-encoder-embedding" in call) == (task == "rhrc") == ("--drop-worst-ratio" in call)
 
 
-@pytest.mark.parametrize("script", TRAIN)
+@pytest.mark.parametrize("script", ALL)
 def test_paths_that_are_given_count_from_where_one_stands_and_others_lie_in_the_repository(start, script):
-    task = TRAIN[script]
+    task = ALL[script]
     (call,) = start(script, **own(task), SAVE="my/run", INIT="my/model", VOCABULARY="my/words")
     assert call.folder == str(start.here)
     given = ["mix.json"] if task == "multitask" else ["data/train.tsv,data/val.tsv"]
@@ -145,13 +147,13 @@ def test_paths_that_are_given_count_from_where_one_stands_and_others_lie_in_the_
     assert all(Path(path).is_relative_to(ROOT) for path in named)
     if task != "multitask":
         said = start(script, fails="There is no dataset file", TRAIN=None)
-        assert str(ROOT / "dataset") in said and "_train.tsv" in said
+        assert str(ROOT / "dataset") in said and "train.tsv" in said
 
 
-@pytest.mark.parametrize("script", TRAIN)
+@pytest.mark.parametrize("script", ALL)
 def test_everything_can_be_overridden(start, script):
     own_settings = {"EPOCHS": "3", "BATCH": "5", "ACCUMULATE": "1", "LR": "0.5", "CLIP": "9", "ARCH": "refhcm_tiny"}
-    (call,) = start(script, "--lr", "0.25", "--max-update", "7", **own(TRAIN[script]), **own_settings, GPUS="1")
+    (call,) = start(script, "--lr", "0.25", "--max-update", "7", **own(ALL[script]), **own_settings, GPUS="1")
     names = ("--max-epoch", "--batch-size", "--update-freq", "--lr", "--clip-norm", "--arch", "--max-update")
     assert [call[name] for name in names] == ["3", "5", "1", "0.25", "9", "refhcm_tiny", "7"]
     assert call["--total-num-update"] == str(3 * ROWS // 5)
@@ -301,28 +303,73 @@ def test_all_tasks_are_evaluated_each_on_its_file_or_all_on_one(start):
 
 
 # -- the short try -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("script", TRAIN)
+@pytest.mark.parametrize("script", ALL)
 def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script):
-    task = TRAIN[script]
+    task = ALL[script]
     for split in ("train", "val"):
         (start.here / "try" / "scenes" / split).mkdir(parents=True)
         (start.here / "try" / "scenes" / split / "person.tsv").write_text("id\tpicture\tthe man\t1,2,3,4\n" * 40)
     calls = start(script, "--tiny", "--seed", "5", SAVE="try", SCENES="10", GPUS="2")
+    grown = [call for call in calls if "refhcm.models.add_masks" in call]  # where the bundled model writes no masks
+    calls = [call for call in calls if call not in grown]
     modules = ["refhcm.data.scenes", "refhcm.models.label_map_codes"] * 2
     assert [call.arguments[1] for call in calls[:4]] == modules
     train, export, evaluate, predict = calls[4:]
     assert train.arguments[1] == "torch.distributed.run" and train["--task"] == task and train["--seed"] == "5"
     assert train["--arch"] == "refhcm_compact" and "--tiny" not in train and "--cpu" in train
     data = "try/scenes/train/person.tsv,try/scenes/val/person.tsv"
-    assert train.program[1] == (str(SCRIPTS / "multitask" / "tiny.json") if task == "multitask" else data)
+    folder = script.partition("/")[0]
+    assert train.program[1] == (str(SCRIPTS / folder / "tiny.json") if task == "multitask" else data)
+    bundled, masked = str(ROOT / "checkpoints" / "compact"), folder in ("res", "humar_gref")
+    assert ("--masks" in train) == ("--masks" in export) == masked and (not masked or train["--masks"] == bundled)
+    assert train["--init-from"] == train["--vocabulary"] == (grown[0].arguments[3] if grown else bundled)
     assert export.arguments[1:4] == ["refhcm.models.export", "try/checkpoints/checkpoint_last.pt", "try/model"]
     assert evaluate.arguments[0] == str(ROOT / "evaluate.py") and evaluate["--data"] == "try/scenes/val/person.tsv"
-    assert evaluate["--tasks"] == ("rec" if task == "multitask" else task) and evaluate["--beam"] == "1"
+    first = {"multitask": "rec", "humar_gref": "grec"}.get(folder, task)
+    assert evaluate["--tasks"] == first and evaluate["--beam"] == "1"
     asked = {"rec": "box", "rkpt": "keypoints", "rpar": "parsing", "rpar_full_mask": "parsing", "rhrc": "caption"}
     assert predict.arguments[1:3] == ["refhcm.cli", "predict"] and predict["--model"] == "try/model"
     assert predict["--tasks"] == asked[task] if task in asked else "--tasks" not in predict
     at = predict.arguments.index("--region") if task == "rhrc" else 0
     assert predict.arguments[at + 1 : at + 5] == ["1", "2", "3", "4"] if at else predict["--text"] == "the man"
+
+
+# -- recipes of ours -----------------------------------------------------------------------------------------
+def test_recipes_of_ours_are_of_the_size_that_they_state(start):
+    for script, task in OURS.items():
+        (call,) = start(script, **own(task), GPUS="1")
+        joint = task == "multitask"
+        updates = (20 if joint else 10) * ROWS // (32 if joint else 64)
+        assert (call["--total-num-update"], call["--warmup-updates"]) == (str(updates), str(updates * 6 // 100))
+        assert (float(call["--lr"]), call["--validate-answers"]) == (3e-5, "200")
+        start_from = "ofa_large.pt" if task == "grec" else "refhcm_masks"
+        assert call["--init-from"] == str(ROOT / "checkpoints" / start_from)
+        assert ("--masks" in call) == (task != "grec") and ("--by-region" in call) == (task != "grec")
+        (call,) = start(script, **own(task), INIT="my/model", MASKS="my/masks")
+        assert task == "grec" or call["--masks"] == "my/masks"
+    with_files = start.here / "humar"
+    with_files.mkdir()
+    (with_files / "train.tsv").write_text("row\n" * 320)
+    (call,) = start("humar_gref/train_humar_gref.sh", DATA_ROOT="humar", GPUS="1")
+    assert call.program[1] == str(SCRIPTS / "humar_gref" / "joint.json") and call["--total-num-update"] == "200"
+    assert (call["--data-root"], call["--valid-subset"], call["--held-out"]) == ("humar", "val", "humar/val.tsv")
+
+
+def test_recipes_of_ours_are_scored_by_their_twins(start):
+    for script, data, tasks in (
+        ("res/evaluate_res.sh", "refcoco/testA.tsv", ["res"]),
+        ("grec/evaluate_grec.sh", "grefcoco/val.tsv", ["grec"]),
+        ("humar_gref/evaluate_humar_gref.sh", "humar/val.tsv", ["grec", "people", "res", "rkpt"]),
+    ):
+        (call,) = start(script)
+        wanted = [str(ROOT / "dataset" / data), str(ROOT / "checkpoints" / "compact")]
+        assert [call["--data"], call["--model"]] == wanted
+        at = call.arguments.index("--tasks")
+        assert call.arguments[at + 1 : at + 1 + len(tasks)] == tasks
+        (call,) = start(script, "--limit", "3", MODEL="my/model", DATA="data/val.tsv", GPUS="2", EACH="mask")
+        assert [call[name] for name in ("--model", "--data", "--limit", "--nproc_per_node")] == [
+            "my/model", "data/val.tsv", "3", "2"]  # fmt: skip
+        assert ("--each" in call) == (tasks != ["res"])
 
 
 # -- other scripts -------------------------------------------------------------------------------------------
@@ -369,18 +416,19 @@ def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
     assert calls[3].arguments[2:] == ["try/scenes/val/person.tsv", "--tokenizer", "try"]
 
 
-@pytest.mark.parametrize("script", TRAIN)
+@pytest.mark.parametrize("script", ALL)
 def test_fairseq_understands_the_recipe(start, script):
     """Its real parser takes every option, and our own twins say what they were told."""
     pytest.importorskip("hydra")
     pytest.importorskip("refhcm.engine")
     from fairseq import options
 
-    (call,) = start(script, "--valid-subset", "val", **own(TRAIN[script]), DEVICE="cuda", PRECISION="amp", GPUS="1")
+    (call,) = start(script, "--valid-subset", "val", **own(ALL[script]), DEVICE="cuda", PRECISION="amp", GPUS="1")
     plugin = ["--user-dir", str(ROOT / "engine" / "refhcm_plugin")]
     given = options.parse_args_and_arch(options.get_training_parser(), [*call.program[1:], *plugin])
-    assert given.size == "large" and given.task == TRAIN[script] and given.amp and given.label_smoothing == 0.1
-    assert given.max_src_length == (100 if given.task == "multitask" else 80)
+    assert given.size == "large" and given.task == ALL[script] and given.amp and given.label_smoothing == 0.1
+    assert given.max_src_length == (100 if script == "multitask/train_multitask.sh" else 80)
+    assert given.nobody == (script.partition("/")[0] in ("grec", "humar_gref"))
 
 
 @pytest.mark.slow
