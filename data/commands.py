@@ -95,6 +95,14 @@ def folder_of_run(
         yield
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that no file system takes, as nonsense in a row may be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def one_sentence(error: Exception) -> str:
     """What a command prints of an error: its message on one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:

@@ -72,8 +72,10 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
             by_map = parts and "codes" in task.needs
             rows = stream.rows.with_parts(by_map)
             needs = ["parts" if by_map and need == "codes" else need for need in task.needs]
-            # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
+            # Without words, an instruction that builds on REC's gives the box that is to be found.
             usable = rows.usable([*(["text"] if task.prompt.startswith(Rec.prompt) else []), *needs])
+            if not len(usable) and not task.by_words and len(usable := rows.usable(needs)):
+                logger.info("%s: no row has words, so task %s is asked by region", rows.file.path, task.name)
             if not len(usable):
                 logger.info("%s: no row knows %s, so task %s is not scored", rows.file.path, needs, task.name)
                 continue
@@ -111,8 +113,9 @@ class Answerer:
                 if leave():
                     break
                 readings = self._answer(model, questions.task, batch)
-                for reading, truth in zip(readings, batch["annotations"], strict=True):
-                    scorer.add(reading, truth)
+                rows = zip(readings, batch["annotations"], batch["questions"], strict=True)
+                for reading, truth, question in rows:
+                    scorer.add(reading, truth, questions.task.asked(question).region is not None)
             gathered = _gather((scorer, leave()))
             if any(left for _, left in gathered):
                 return None
@@ -130,8 +133,9 @@ class Answerer:
                 scorer = self._scorer(questions.task)
                 for file, rows in (questions if count is None else questions.spread(count)).files:
                     pairs = (file.load([row], [])[0] for row in rows)
-                    for annotation in (pair[1] for found_rows in pairs for pair in found_rows.values()):
-                        scorer.add(_perfect(annotation), annotation)
+                    for question, annotation in (pair for found_rows in pairs for pair in found_rows.values()):
+                        given = questions.task.asked(question).region is not None
+                        scorer.add(_perfect(annotation), annotation, given)
                 found += _named(questions.task, scorer)
         return found
 

@@ -34,7 +34,7 @@ class Chosen:
 
 def fitting_tasks(kind: str, protocol: str = "own") -> list[str]:
     """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
-    return [name for name in TASKS if not _lacking(kind, name, protocol)]
+    return [name for name in TASKS if not lacking(kind, name, protocol)]
 
 
 def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
@@ -43,14 +43,15 @@ def check_tasks(kind: str, names: Sequence[str], protocol: str = "own") -> None:
     if protocol not in PROTOCOLS:
         raise RefHCMError(f"Unknown protocol {protocol!r}: it is one of {', '.join(PROTOCOLS)}.")
     for name in names:
-        if lacking := _lacking(kind, name, protocol):
+        if missing := lacking(kind, name, protocol):
             raise RefHCMError(
-                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
+                f"Task {name} needs {' and '.join(missing)}, which files of the kind {kind} do not hold: "
                 f"ask for {', '.join(fitting_tasks(kind, protocol))}, or give a file of another kind."
             )
 
 
-def _lacking(kind: str, name: str, protocol: str) -> list[str]:
+def lacking(kind: str, name: str, protocol: str = "own") -> list[str]:
+    """What a task needs and a layout does not hold; RefHCMError where one of them is unknown."""
     if kind not in LAYOUTS:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
     if name not in TASKS:
@@ -59,27 +60,31 @@ def _lacking(kind: str, name: str, protocol: str) -> list[str]:
 
 
 def _needs(name: str, protocol: str) -> list[str]:
-    task = TASKS[name]
+    """The columns that a layout must have."""
+    return [*(["text"] if TASKS[name].prompt.startswith(Rec.prompt) else []), *_scored(name, protocol)]
+
+
+def _scored(name: str, protocol: str) -> list[str]:
+    """The fields that answers are scored by."""
     # Codes are scored as the part map that they stand for, and by UniPHD's rules as the mask that this covers.
     codes = "mask" if protocol == "uniphd" else "parts"
-    wanted = [codes if need == "codes" else need for need in task.needs]
-    # Without words, an instruction that builds on REC's would be asked with the box that is to be found.
-    words = ["text"] if task.prompt.startswith(Rec.prompt) else []
-    return words + wanted
+    return [codes if need == "codes" else need for need in TASKS[name].needs]
 
 
 def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
     """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
 
-    Rows of our own files are asked about when they know what is scored, about exactly one person. Those of published
-    files always are, but for words that are the whole of a question.
+    Rows of our own files are asked about when they know what is scored, about exactly one person; those of published
+    files always are. Where there are no words the region asks, but for words that are the whole of a question, and by
+    UniPHD's rules, which score the box of every answer.
     """
-    needs = _needs(name, protocol) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
-    lacking = rows.shortfall(needs) if needs else {}
+    words = ["text"] if TASKS[name].by_words or protocol == "uniphd" else []
+    needs = [*words, *_scored(name, protocol)] if rows.kind == OWN else words
+    short = rows.shortfall(needs) if needs else {}
     left = np.ones(len(rows), bool)
-    for missing in lacking.values():
+    for missing in short.values():
         left &= ~missing
-    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
+    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in short.items()}
 
 
 def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own") -> Chosen:

@@ -9,7 +9,7 @@
                         counted as published; of the true part map encoded and decoded, the best that could be answered
     people              box and box_score of everyone, from a task that answers about any number of people
     invalid             whether the answer is malformed
-    figures             the row's own: iou, oks (published rule), coco_oks, part_miou
+    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou
     truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: box and mask
                         of everyone, where that is not exactly one
 
@@ -65,7 +65,10 @@ def to_line(
         line["parts"] = {str(k): encode_mask(reading.parts == k) for k in np.unique(reading.parts).tolist() if k}
     for name, counts in {"part_pixels": reading.part_counts, **pixels}.items():
         line[name] = None if counts is None else _triples(counts)
-    line |= {"invalid": any(_faults(reading, question.size)), "figures": row_figures(reading, truth)}
+    figures = row_figures(reading, truth)
+    if question.region is not None:  # the box was given
+        figures.pop("iou", None)
+    line |= {"invalid": any(_faults(reading, question.size)), "figures": figures}
     if reading.people is not None:
         line["people"] = [_known(box=_numbers(one.box), box_score=one.box_score) for one in reading.people]
     line["truth"] = _known(

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import RefHCMError
 from ..metrics.parsing import ParsingMeter
 from ..tasks.task import Scorer
-from .prediction_files import saved, saved_tasks
+from .prediction_files import saved, saved_tasks, unexplained, without_settings
 from .predictions import Line, counts_of, from_line
 from .protocols import SCORED, FullCaptions
 
@@ -34,6 +34,8 @@ class Evaluation:
     """Why rows of the file were not asked about, and how many."""
     not_measured: list[str] = field(default_factory=list)
     """What cannot be computed on this machine, and why."""
+    by_region: int = 0
+    """Questions without words, whose answers hold the box that the question gave: it is not scored."""
     missing: int = 0
     """Questions without a saved answer: the evaluation was cut off before it came to them."""
 
@@ -65,7 +67,7 @@ def score(
     for line in lines:
         reading, truth = from_line(line, draw="uniphd" in names or "people" in names)
         try:
-            scorer.add(reading, truth)
+            scorer.add(reading, truth, given := "region" in line)
         except ValueError as error:
             raise RefHCMError(f"{line.get('id')} is no answer to task {task} ({error})") from error
         for name, meter in counted.items():
@@ -73,6 +75,7 @@ def score(
                 meter.add_counts(counts)
         result.samples += 1
         result.invalid += bool(line.get("invalid"))
+        result.by_region += given and "box" in names
     result.scores = scorer.result()
     for name, meter in (("oracle_miou", counted["ceiling_pixels"]), ("published_miou", counted["published_pixels"])):
         if (value := meter.result().get("miou")) is not None:
@@ -85,6 +88,8 @@ def score_saved(folder: str | Path, names: Sequence[str] = (), java: bool = True
     """The figures of the answers in a folder, of all tasks or of those named; neither model nor data are needed."""
     there = saved_tasks(folder)
     for name in names:
+        if name not in there and name in unexplained(folder):
+            raise RefHCMError(without_settings(folder, name))
         if name not in there:
             raise RefHCMError(f"{folder} holds no answers of task {name}, but of {', '.join(there)}.")
     return [_score_saved(folder, name, java) for name in names or there]

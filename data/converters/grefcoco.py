@@ -62,7 +62,7 @@ def _people(
         if annotation.get("iscrowd"):  # as its own evaluation does
             job.report.read("all", "crowds among targets, passed over")
         else:
-            people.append(coco_person(annotation, size))
+            people.append(coco_person(job, annotation, size))
     if annotations and not people:
         raise Skip("it means crowds only")
     return people

@@ -107,7 +107,7 @@ def find_picture(pictures: PictureFolder, name: str, image_id: int) -> Picture:
 def _person(job: Job, annotation: Mapping[str, Any], image_id: int, picture: Picture) -> Person:
     if annotation.get("image_id") != image_id:
         raise Skip("an annotation belongs to another picture")
-    person = coco_person(annotation, picture.size)
+    person = coco_person(job, annotation, picture.size)
     values = annotation.get("keypoints")
     if not values:
         return person

@@ -93,7 +93,7 @@ def _add(
         raise Skip("its annotation is of another picture")
     picture = coco_picture(pictures, instances.image(image_id))
     joined = None if keypoints is None else keypoints.annotation(annotation_id)
-    person = coco_person(annotation, picture.size, joined, crowds=True)
+    person = coco_person(job, annotation, picture.size, joined, crowds=True)
     if joined is not None and not labelled(person.keypoints):
         job.report.read(split, "people without a labelled keypoint")
         if job.option("labelled-only"):

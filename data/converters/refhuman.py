@@ -82,7 +82,7 @@ def _row(
 ) -> PersonRow:
     """The row of a person and an expression or scribbles; Skip where it cannot be asked."""
     picture = _picture(entry, pictures)
-    people = (coco_person(annotation, picture.size, annotation),)
+    people = (coco_person(job, annotation, picture.size, annotation),)
     image_id = coco_id(need(entry, "file_name", str))
     if image_id is None:
         raise Skip("the name of the picture holds no COCO id")
