@@ -9,7 +9,7 @@ BIN := .venv/bin
 # setup_env.py refuses a .venv of another Python only where PYTHON was given (then its origin is not this file).
 SETUP := $(PYTHON) setup_env.py $(if $(filter file,$(origin PYTHON)),,--chosen) $(if $(TORCH),--torch "$(TORCH)")
 # The package, which mypy checks as a whole, and the scripts beside it; a folder stands for all its modules.
-TYPED := __init__.py cli.py cli_data.py errors.py criterions data engine inference metrics models tasks \
+TYPED := __init__.py cli.py cli_data.py errors.py stopping.py criterions data engine inference metrics models tasks \
   evaluate.py train.py predict.py demo_s1.py gradio_demo.py launcher.py setup_env.py
 
 .PHONY: demo test lint types check evaluate clean predict-env test-env

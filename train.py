@@ -7,28 +7,29 @@ All options of fairseq-train work; ready-made recipes are in run_scripts/. `--cp
 SIGUSR1 and Ctrl-C save a checkpoint and end the run; the same command goes on (run_scripts/README.md).
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 try:
     from refhcm.errors import RefHCMError
+    from refhcm.stopping import SIGNALS, parent, stop
 except ModuleNotFoundError:
     from launcher import RefHCMError  # says how to install the package
 
+OWN = {"--distributed-backend"}
+"""Of fairseq's options about processes, those that start none."""
 PLUGIN = Path(__file__).resolve().parent / "engine" / "refhcm_plugin"
 
 
 def main() -> None:
     """Hand the command line to fairseq; errors that a user can mend end as one sentence."""
-    if not any(argument.partition("=")[0] == "--user-dir" for argument in sys.argv):
-        sys.argv += ["--user-dir", str(PLUGIN)]
-    if "--ignore-unused-valid-subsets" not in sys.argv:  # fairseq takes the data for a folder and lists it
-        sys.argv.append("--ignore-unused-valid-subsets")
+    sys.argv += added(sys.argv)
+    parent.follow()
     try:
-        from refhcm.engine.stopping import stop  # importing the engine mends fairseq, so it comes before fairseq
-
-        with stop.listening():
-            from refhcm.engine import survival  # isort: skip
+        with stop.listening():  # before the imports, which take seconds
+            from refhcm.engine import survival  # mends fairseq, so it comes before fairseq
 
             survival.install()
             from fairseq_cli.train import cli_main  # isort: skip
@@ -42,6 +43,18 @@ def main() -> None:
         sys.exit(130)
 
 
+def added(arguments: list[str]) -> list[str]:
+    """Options that every run needs and that were not given."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    more = [] if "--user-dir" in given else ["--user-dir", str(PLUGIN)]
+    if "--ignore-unused-valid-subsets" not in given:  # fairseq takes the data for a folder and lists it
+        more.append("--ignore-unused-valid-subsets")
+    # fairseq would start a process for each GPU it sees, and they would know nothing of what this one has mended.
+    if "WORLD_SIZE" not in os.environ and not any(argument.startswith("--distributed-") for argument in given - OWN):
+        more += ["--distributed-world-size", "1"]
+    return more
+
+
 def sentence(error: Exception) -> str:
     """What an error says; a loader process wraps that in its traceback, whose last line it is."""
     text = str(error).strip()
@@ -52,4 +65,9 @@ def sentence(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        if stop.asked:  # twice is not more: what is left to do is to end, with the code that says so
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)

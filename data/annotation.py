@@ -44,12 +44,6 @@ PART_COLOURS = (
 )  # fmt: skip
 """The palette of CIHP, RGB."""
 
-MASK_NAMES = ("background", "person", "other people")
-"""The 3 classes of a mask; where the person's pixels and others' overlap, they are the person's."""
-
-PERSON, OTHERS = 1, 2
-"""Of those classes, the person and other people."""
-
 CODE_GRID = (8, 6)
 """Rows and columns of the code grid of a part map or a mask (row-major: 48 codes)."""
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from ..errors import RefHCMError
 
 MAX_THREADS = 1024
 """The most that --threads takes; torch has no sentence of its own for senseless numbers."""
+
+LOCK = ".lock"
+"""What stands in a folder that a run writes to, and says which process that is."""
 
 
 def in_range(low: float, high: float = math.inf, **options: float | None) -> None:
@@ -35,6 +47,60 @@ def writable_folder(folder: str | Path) -> Path:
             f"Nothing can be written to {folder} ({error.strerror}): name a folder that is yours."
         ) from error
     return folder
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that no file system takes, as nonsense in a row may be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def sole_user(folder: str | Path, cure: str) -> Iterator[None]:
+    """`writable_folder`, which nobody else uses so until the block ends, or the process, however it ends.
+
+    RefHCMError names the process that uses it already, and `cure`. What this process starts does not inherit the lock.
+    Systems and disks that know no locks give none.
+    """
+    path = writable_folder(folder) / LOCK
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RefHCMError(f"{path} cannot be written ({error.strerror}): {cure}.") from error
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise RefHCMError(f"{folder} is in use by {file.read(200) or 'another process'}: {cure}.") from error
+            except OSError:  # a disk without locks
+                pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def folder_of_run(
+    folder: str | Path, cure: str, leads: bool, told: Callable[[str | None], str | None]
+) -> Iterator[None]:
+    """`sole_user` for several processes, of which one `leads` and takes the folder; where it cannot, all raise its
+    RefHCMError. `told` gives in all what it was given in that one."""
+    refused = None
+    with contextlib.ExitStack() as stack:
+        if leads:
+            try:
+                stack.enter_context(sole_user(folder, cure))
+            except RefHCMError as error:
+                refused = str(error)
+        refused = told(refused)
+        if refused is not None:
+            raise RefHCMError(refused)
+        yield
 
 
 def one_sentence(error: Exception) -> str:

@@ -41,7 +41,8 @@ class SampleDataset(Dataset):
     """Items are lists of samples: one per task, for a row or for up to `grouped` rows of one picture.
 
     Each row serves those of the tasks that it knows enough for; rows that serve none are left out (`left_out` says how
-    many and why, and a log line does). `chosen` restricts the rows further. `one_task` picks one task per row at random
+    many and why, and a log line does). A task that no row serves is an error, or with `drop_idle` it is left out with a
+    warning while another is served. `chosen` restricts the rows further. `one_task` picks one task per row at random
     instead of all. `augment` changes picture and labels together, `prompting` what is asked with. What is random
     depends on seed, epoch and the (first) row of the item only, so a run can be repeated and resumed, workers need no
     state, and other rows of the file change nothing; `set_epoch` is fairseq's. A row that cannot be used raises BadRow,
@@ -67,6 +68,7 @@ class SampleDataset(Dataset):
         targets: bool = True,
         prompting: Prompting | None = None,
         chosen: Sequence[int] | None = None,
+        drop_idle: bool = False,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
@@ -76,7 +78,7 @@ class SampleDataset(Dataset):
         self.mean, self.std = mean, std
         self.targets, self.prompting, self.set_aside = targets, prompting, set_aside
         self.left_out: dict[str, dict[str, int]] = {}
-        self._serves = self._fitting()
+        self._serves = self._fitting(drop_idle)
         used = np.flatnonzero(self._serves.any(axis=1))
         if chosen is not None:
             used = np.intersect1d(used, np.asarray(chosen, np.int64))
@@ -148,12 +150,14 @@ class SampleDataset(Dataset):
         except ValueError as error:
             raise self.rows.file.bad(row, str(error)) from error
 
-    def _fitting(self) -> np.ndarray:
-        """bool (rows, tasks): which tasks each row knows enough for. RefHCMError for a task that no row serves."""
+    def _fitting(self, drop_idle: bool) -> np.ndarray:
+        """bool (rows, tasks): which tasks each row knows enough for. RefHCMError for a task that no row serves; with
+        `drop_idle` only where that is so of all, and `tasks` loses the others."""
         serves = np.ones((len(self.rows), len(self.tasks)), bool)
         if not self.targets:
             return serves
         path = self.rows.file.path
+        idle = []
         for number, task in enumerate(self.tasks):
             needs = [*(["text"] if task.by_words else []), *task.needs]
             reasons = self.rows.shortfall(needs, about=task.about)
@@ -162,9 +166,24 @@ class SampleDataset(Dataset):
             told = {reason: int(lacking.sum()) for reason, lacking in reasons.items()}
             why = ", ".join(f"{count:,} {reason}" for reason, count in told.items())
             if not serves[:, number].any():
-                raise RefHCMError(f"No row of {path} can serve task {task.name}: {why}.")
-            if told and task.name not in self.left_out:
+                idle.append(f"No row of {path} can serve task {task.name}: {why}.")
+            elif told and task.name not in self.left_out:
                 self.left_out[task.name] = told
                 used = int(serves[:, number].sum())
                 logger.info("%s: task %s uses %s of %s rows; %s", path, task.name, used, len(self.rows), why)
-        return serves
+        if idle:
+            self._leave_out(idle, serves, drop_idle)
+        return serves[:, serves.any(axis=0)]
+
+    def _leave_out(self, idle: list[str], serves: np.ndarray, drop_idle: bool) -> None:
+        """Tasks that no row serves, with a sentence for each."""
+        if not drop_idle:
+            raise RefHCMError(f"{idle[0]} Leave that task out, or add rows that know what it needs.")
+        told = " ".join(dict.fromkeys(idle))  # a task may be named twice
+        if not serves.any():
+            raise RefHCMError(
+                f"{told} Validate on a file with rows that know what one of the tasks needs, or train with "
+                "--disable-validation."
+            )
+        logger.warning("%s Validation goes without.", told)
+        self.tasks = [self.tasks[number] for number in np.flatnonzero(serves.any(axis=0))]

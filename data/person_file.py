@@ -104,7 +104,7 @@ class PersonRow:
             "keypoints": _joined(_keypoints(person.keypoints) for person in people),
             "codes": "" if self.codes is None else ",".join(map(str, self.codes)),
             "parts": _joined(person.parts or "" for person in people),
-            "captions": CAPTION_SEPARATOR.join(_caption(caption, self.id) for caption in self.captions),
+            "captions": _captions(self.captions, self.id),
             "mask": _joined(person.mask or "" for person in people),
             "area": _joined("" if person.area is None else numbers([person.area]) for person in people),
             "image": self.image,
@@ -179,6 +179,15 @@ def clean_field(text: str) -> str:
     return " ".join(text.replace("\0", " ").split())
 
 
+def caption_field(caption: str) -> str:
+    """One caption as the field of captions can hold it; RefHCMError where it cannot."""
+    cleaned = clean_field(caption).strip("& ")  # what joins captions must not grow into them
+    if not clean_caption(cleaned) or CAPTION_SEPARATOR in cleaned:
+        raise RefHCMError(f"a caption is empty or holds {CAPTION_SEPARATOR}.")
+    _check_letters(cleaned, "a caption")
+    return cleaned
+
+
 def _words(text: str | None) -> str:
     if text is None:
         return BY_REGION
@@ -193,11 +202,11 @@ def _box(box: Box, row: str) -> str:
     return numbers(box)
 
 
-def _caption(caption: str, row: str) -> str:
-    cleaned = clean_field(caption).strip("& ")  # what joins captions must not grow into them
-    if not clean_caption(cleaned) or CAPTION_SEPARATOR in cleaned:
-        raise RefHCMError(f"{row}: a caption is empty or holds {CAPTION_SEPARATOR}.")
-    return cleaned
+def _captions(captions: Iterable[str], row: str) -> str:
+    try:
+        return CAPTION_SEPARATOR.join(map(caption_field, captions))
+    except RefHCMError as error:
+        raise RefHCMError(f"{row}: {error}") from error
 
 
 def _check_letters(value: str, what: str) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import RefHCMError
 from .annotation import Annotation, Question
+from .commands import is_file
 from .images import open_sized
 from .known import About, Known
 from .others import Everybody
@@ -200,6 +201,6 @@ class ReferringDataset:
             raise RefHCMError(f"the path {relative} leaves the dataset's folder.")
         for root in self.roots:
             for candidate in (root / subfolder / path, root / path):
-                if candidate.is_file():
+                if is_file(candidate):
                     return candidate
         raise RefHCMError(f"there is no file {relative} in {' or '.join(map(str, self.roots))}.")

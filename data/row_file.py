@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import RefHCMError
@@ -27,14 +27,16 @@ class RowFile(ABC):
     """Rows of fields between tabs.
 
     `columns` names the fields: a sequence gives the whole row in file order, a mapping gives name -> column
-    index (from 0) and ignores other columns.
+    index (from 0) and ignores other columns. `counts` says how many columns a row may have in all, where that is known.
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | Mapping[str, int]) -> None:
+    def __init__(
+        self, path: str | Path, columns: Sequence[str] | Mapping[str, int], counts: Collection[int] = ()
+    ) -> None:
         self.path = Path(path)
         by_name = columns if isinstance(columns, Mapping) else {name: i for i, name in enumerate(columns)}
         self.columns = dict(by_name)
-        self.exact = not isinstance(columns, Mapping)
+        self.counts = frozenset(counts if isinstance(columns, Mapping) else [len(columns)])
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -65,14 +67,19 @@ class RowFile(ABC):
         """How many columns a row has at least."""
         return max(self.columns.values()) + 1
 
+    def fits(self, count: int) -> bool:
+        """Whether a row may have so many columns."""
+        return count in self.counts if self.counts else count >= self.width
+
     def __getitem__(self, row: int) -> dict[str, str]:
-        """The fields of row number `row` (from 0); BadRow when columns are missing or the text is not text."""
+        """The fields of row number `row` (from 0); BadRow for another number of columns, and for what is
+        no text."""
         return self.read(row, self.columns)
 
     def read(self, row: int, names: Iterable[str]) -> dict[str, str]:
         """As `[row]`, but only the named fields."""
         fields = self.raw(row).split(b"\t")
-        if len(fields) < self.width or (self.exact and len(fields) != self.width):
+        if not self.fits(len(fields)):
             raise self.short(row, len(fields))
         return self.decoded(row, {name: fields[self.columns[name]] for name in names})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,14 +127,19 @@ def _person(box: str, said: Mapping[str, str], size: tuple[int, int], reading: R
 def open_rows(path: str | Path, kind: str | None = None, columns: Mapping[str, int] | None = None) -> RowFile:
     """The rows of a TSV file, or of tar shards (see `shards`), of a `kind` (None: guessed) or with other `columns`.
 
+    Rows of a kind have exactly its columns, those of our own kind as many as the first row, with points or without.
+
     RefHCMError where there is no such file, or its first row has the columns of no kind.
     """
     if columns is None and kind is None:
         kind = guess_kind(path)
     if columns is None and kind not in LAYOUTS:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}, or give columns.")
-    file = _opened(path, LAYOUTS[str(kind)] if columns is None else columns)
-    if kind == OWN and columns is None and len(file):
+    if columns is not None:
+        return _opened(path, columns)
+    layout = LAYOUTS[str(kind)]
+    file = _opened(path, layout, [len(layout), len(WITH_POINTS)] if kind == OWN else [len(layout)])
+    if kind == OWN and len(file):
         count = file.count(0)
         if count == _EARLIER_COLUMNS:
             raise RefHCMError(
@@ -143,11 +148,12 @@ def open_rows(path: str | Path, kind: str | None = None, columns: Mapping[str, i
             )
         if count == len(WITH_POINTS):
             file.columns = dict(WITH_POINTS)
+        file.counts = frozenset([file.width])  # all rows of a file are alike
     return file
 
 
-def _opened(path: str | Path, columns: Mapping[str, int]) -> RowFile:
-    return ShardFiles(path, columns) if is_shards(path) else TsvFile(path, columns)
+def _opened(path: str | Path, columns: Mapping[str, int], counts: Collection[int] = ()) -> RowFile:
+    return (ShardFiles if is_shards(path) else TsvFile)(path, columns, counts)
 
 
 def guess_kind(path: str | Path) -> str:
@@ -155,11 +161,11 @@ def guess_kind(path: str | Path) -> str:
 
     RefHCMError where no kind fits, or the file is empty.
     """
-    file = _opened(path, {"only": 0})
+    layouts = [*LAYOUTS.items(), (OWN, WITH_POINTS)]
+    file = _opened(path, {"only": 0}, [len(layout) for _, layout in layouts])
     if not len(file):
         raise RefHCMError(f"{path} has no rows.")
     columns = file.count(0)
-    layouts = [*LAYOUTS.items(), (OWN, WITH_POINTS)]
     fitting = [kind for kind, layout in layouts if len(layout) == columns]
     if len(fitting) > 1:  # keypoints stand where rpar has the path of a part map
         names = {"value": LAYOUTS["rkpt"]["keypoints"]}

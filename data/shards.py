@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +66,10 @@ class ShardFiles(RowFile):
     `refhcm shard`, and where two of them hold the same line.
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | Mapping[str, int]) -> None:
-        super().__init__(path, columns)
+    def __init__(
+        self, path: str | Path, columns: Sequence[str] | Mapping[str, int], counts: Collection[int] = ()
+    ) -> None:
+        super().__init__(path, columns, counts)
         self.shards = shard_paths(path)
         self._files: dict[int, int] = {}
         indices = [_load_index(shard) for shard in self.shards]

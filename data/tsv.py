@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +24,35 @@ _INDEX_VERSION = 2
 _HEADER = 4
 """Numbers before the others in an index: version, size of the file in bytes, its time of change in nanoseconds, and how
 many others there are."""
+_TRIED = 10
+"""Rows that are looked at before an index is kept: a few of the first may be bad."""
 _TIP = 2048
 """Bytes at each end of a picture that tell it from others: there lie a file's tables and its last pixels."""
+
+_SAMPLE = 64
+"""Rows of a stored index that are compared with the file."""
+_NEWLINE, _RETURN = b"\n\r"
 
 
 class TsvFile(RowFile):
     """Rows of a tab-separated file without a header, by number.
 
     The offsets of the lines are kept in `<file>.index.npy` (plain numbers, never pickle; mapped into memory, so that
-    all processes of a machine share them) and found anew when size or time of change differ; where the folder cannot be
-    written they stay in memory. Several processes may open a file at once: each that finds no index writes one, whole.
-    Empty lines are skipped, line ends of Windows and a mark of UTF-8 at the beginning are no part of a field. Reading
-    is thread-safe, and safe after fork or in spawned workers (no file position).
+    all processes of a machine share them) and found anew when size or time of change differ, or the places of a sample
+    of rows; where the folder cannot be written, or none of the first rows has the columns of a dataset, they stay in
+    memory. Several processes may open a file at once: each that finds no index writes one, whole. Empty lines are
+    skipped, line ends of Windows and a mark of UTF-8 at the beginning are no part of a field. Reading is thread-safe,
+    and safe after fork or in spawned workers (no file position).
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str] | Mapping[str, int]) -> None:
-        super().__init__(path, columns)
+    def __init__(
+        self, path: str | Path, columns: Sequence[str] | Mapping[str, int], counts: Collection[int] = ()
+    ) -> None:
+        super().__init__(path, columns, counts)
         if not self.path.is_file():
             raise RefHCMError(f"There is no dataset file at {self.path}: check the path, or download it first.")
         self._map: mmap.mmap | None = None
-        self._rows = self._load_index()
+        self._load_index()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -112,14 +121,23 @@ class TsvFile(RowFile):
         """Spawned workers map the file themselves."""
         return {**self.__dict__, "_map": None}
 
-    def _load_index(self) -> np.ndarray:
-        """int64 (rows, 3): first byte, end (without the line end) and line number (from 1) of each row."""
+    def _load_index(self) -> None:
+        """Fill `_rows`, int64 (rows, 3): first byte, end (without the line end) and line number (from 1) of each."""
         place, stat = index_path(self.path), self.path.stat()
         stored = read_index(place, _INDEX_VERSION, stat)
+        if stored is not None and len(stored) and not _is_of(stored.reshape(-1, 3), self._bytes()):
+            stored = None
+        known = stored is not None
         if stored is None:
             stored = _scan(self._bytes()) if stat.st_size else np.empty(0, np.int64)
+        self._rows = stored.reshape(-1, 3)
+        if not known and self._is_ours():
             write_index(place, _INDEX_VERSION, stat, stored, self.path)
-        return stored.reshape(-1, 3)
+
+    def _is_ours(self) -> bool:
+        """Whether one of the first rows has the columns that are expected: the path may be that of any other file."""
+        most = max(self.counts, default=self.width)
+        return any(self.fits(len(self._columns(row, most))) for row in range(min(len(self), _TRIED)))
 
 
 def _scan(content: mmap.mmap) -> np.ndarray:
@@ -135,6 +153,21 @@ def _scan(content: mmap.mmap) -> np.ndarray:
         ends_ -= (ends_ > begins) & (letters[ends_ - 1] == mark)
     rows = np.stack([begins, ends_, np.arange(1, len(ends))], axis=1)
     return rows[ends_ > begins].ravel()
+
+
+def _is_of(rows: np.ndarray, content: mmap.mmap) -> bool:
+    """Whether rows begin and end where lines do, in a sample: size and time of a file are also those of another that
+    was put in its place by a copy that keeps times."""
+    for row in np.unique(np.linspace(0, len(rows) - 1, _SAMPLE).astype(np.int64)):
+        begin, end = map(int, rows[row, :2])
+        if not 0 <= begin < end <= len(content):
+            return False
+        mark = begin == len(codecs.BOM_UTF8) and content[:begin] == codecs.BOM_UTF8
+        if begin and not mark and content[begin - 1] != _NEWLINE:
+            return False
+        if end < len(content) and content[end] not in (_NEWLINE, _RETURN):
+            return False
+    return True
 
 
 # -- indices -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ..data.dataset import MultiTaskDataset, SampleDataset
 from ..data.faults import FaultTally
 from ..data.samples import Batch, Item, collate
 from ..errors import RefHCMError
-from .stopping import shelter_loader
+from .loaders import shelter_loader
 
 
 class FairseqSamples(FairseqDataset):

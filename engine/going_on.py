@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def choose(last: Path, resume: str) -> tuple[Path, str]:
             source = None
         else:
             saving.check(source)
+            saving.check_run(source)
             mark = saving.fingerprint(source)
     if not last.exists():
         others = [] if resume else sorted(last.parent.glob("checkpoint*.pt"))
@@ -105,6 +107,35 @@ def began_from(path: Path) -> str:
     state = saving.peek(path)
     target = (state or {"extra_state": {}})["extra_state"].get(OWN, {}).get("target")
     return str(target["resumed"]) if target else ""
+
+
+def check_fits(path: Path, model: Any, described: Mapping[str, Any]) -> None:
+    """RefHCMError unless a checkpoint holds the weights of such a model; `described`: what its own would say of it."""
+    state = saving.peek(path)
+    if state is None:  # it says itself what is wrong with it
+        return
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state["model"].items()}
+    if found == shapes:
+        return
+    theirs = (state.get("task_state") or {}).get(OWN) or {}
+    differences = [
+        f"{name} {told.get(name, 'none')} there, {value} here"
+        for told, ours in ((theirs.get("model") or {}, described["model"]), (_adapters(theirs), _adapters(described)))
+        for name, value in ours.items()
+        if told.get(name) != value and "drop" not in name
+    ]
+    if not differences:
+        name = min({*found.items()} ^ {*shapes.items()})[0]
+        differences = [f"{name} is {found.get(name, 'not')} there, {shapes.get(name, 'not')} here"]
+    raise RefHCMError(
+        f"{path} is of another model than this run's: {', '.join(differences[:5])}. Go on with the options it was "
+        "begun with (--arch, --lora-r, ...), or name another --save-dir and take its weights alone with --init-from."
+    )
+
+
+def _adapters(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {"--lora-r": (described.get("lora") or {}).get("r", 0)}
 
 
 # -- how much longer -----------------------------------------------------------------------------------------

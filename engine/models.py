@@ -53,7 +53,7 @@ class ModelOptions(FairseqDataclass):
         default="q_proj,v_proj", metadata={"help": "last parts of the names of the layers that get adapters"}
     )
     init_from: str = field(
-        default="", metadata={"help": "start from a model folder or a published .pt file (weights only)"}
+        default="", metadata={"help": "start from a model folder, a published .pt file or a run's checkpoint (weights)"}
     )
     resize_places: bool = field(
         default=False, metadata={"help": "with --init-from a folder: carry its places over to another picture size"}

@@ -171,6 +171,20 @@ def peek(path: Path) -> dict[str, Any] | None:
     return state
 
 
+def check_run(path: Path) -> None:
+    """RefHCMError unless a file that torch can read holds what a run needs to go on."""
+    state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise RefHCMError(f"{path} is no checkpoint of a training run: name one with --resume, or leave that out.")
+    if peek(path) is None:
+        raise RefHCMError(
+            f"{path} holds weights, but neither schedule nor place in the data, so no run can go on from it: "
+            f"--init-from {path} begins a new one from the weights."
+        )
+    if not state.get("last_optimizer_state"):
+        logger.warning("%s holds no state of the optimizer, which begins anew (--no-save-optimizer-state?)", path)
+
+
 def newest_whole(folder: Path) -> tuple[Path, int] | None:
     """The checkpoint of the most updates in a folder that can be gone on from, and their number."""
     found = []

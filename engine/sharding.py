@@ -60,10 +60,6 @@ def shard_optimizer(optimizer: Any, group: Any) -> None:
 # -- everything ----------------------------------------------------------------------------------------------
 def shard_model(model: Any, device: torch.device) -> None:
     """Spread each layer, the trunk, and the rest as one piece; a piece is whole only while it is computed."""
-    if any(weight.dtype != torch.float32 for weight in model.parameters()):
-        raise RefHCMError(
-            "--fully-shard keeps weights in float32, so it does not go with --fp16 or --bf16: take --autocast bf16."
-        )
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for part in (*model.encoder.layers, *model.decoder.layers, model.encoder.embed_images):
         fully_shard(part, mesh=mesh)
@@ -98,9 +94,8 @@ def _refuse_fairscale(_: Any) -> None:
 
 
 def _wrap_sharded_models() -> None:
-    models, trainer = _module("fairseq.models"), _module("fairseq.trainer").Trainer
+    models = _module("fairseq.models")
     wrap: Callable[..., Any] = models.DistributedFairseqModel
-    build_average: Callable[..., Any] = trainer._build_ema
 
     def distributed(args: Any, model: nn.Module, process_group: Any, device: torch.device) -> Any:
         if not getattr(model, "fully_shard", False):
@@ -108,13 +103,7 @@ def _wrap_sharded_models() -> None:
         shard_model(model.to(device), torch.device(device))
         return model
 
-    def _build_ema(self: Any) -> None:
-        if self.cfg.ema.store_ema and self.use_distributed_wrapper and getattr(self._model, "fully_shard", False):
-            raise RefHCMError("--store-ema needs whole weights: leave it or --fully-shard out.")
-        build_average(self)
-
     models.DistributedFairseqModel = distributed
-    trainer._build_ema = _build_ema
 
 
 def _measure_sharded_gradients() -> None:

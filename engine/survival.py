@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+import torch.distributed as dist
+
+from ..data.commands import folder_of_run
 from ..data.tsv import BadRow
-from ..errors import RefHCMError
+from ..stopping import stop
 from . import saving
 from .going_on import set_target
-from .stopping import stop
+from .options import check_options
 from .trainer import SafeTrainer, StopAsked
 
 _MARK = "_refhcm_survival"
@@ -36,7 +39,8 @@ def install() -> None:
     saving.install()
     cli.Trainer = SafeTrainer
     for place, name, make in (
-        (cli, "main", _checked_main),
+        (cli, "main", _sole_main),
+        (cli.distributed_utils, "call_main", _checked_call),
         (cli, "train", _ending_its_loaders),
         (cli, "validate", _left_when_asked),
         (cli, "validate_and_save", _stopped_when_asked),
@@ -47,20 +51,38 @@ def install() -> None:
         setattr(place, name, wraps(original)(make(cli, original)))
 
 
-def _checked_main(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def _checked_call(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    def call_main(cfg: Any, *args: Any, **kwargs: Any) -> None:
+        check_options(cfg)  # before processes meet, which fails without a GPU
+        original(cfg, *args, **kwargs)
+
+    return call_main
+
+
+def _sole_main(cli: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     def main(cfg: Any, *args: Any, **kwargs: Any) -> None:
-        if cfg.checkpoint.write_checkpoints_asynchronously:
-            raise RefHCMError(
-                "--write-checkpoints-asynchronously cannot be had: such files are not checked before older ones are "
-                "deleted, and checkpoint_last.pt would not be written."
-            )
         for function in (cli.checkpoint_utils.save_checkpoint, cli.should_stop_early):
             for name in _PATIENCE:  # of another run in this process
                 vars(function).pop(name, None)
-        with contextlib.suppress(Finished):
+        leads = not _several() or dist.get_rank() == 0
+        cure = "end that run, or name another folder with --save-dir (SAVE)"
+        with contextlib.suppress(Finished), folder_of_run(cfg.checkpoint.save_dir, cure, leads, _told):
             original(cfg, *args, **kwargs)
 
     return main
+
+
+def _told(sentence: str | None) -> str | None:
+    """That of the first process."""
+    if not _several():
+        return sentence
+    box = [sentence]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ class ReferringTask(WatchedTask):
             std=self.network.image_std,
             prompting=prompting,
             set_aside=True,
+            drop_idle=not training,
         )
 
     def _task(self, name: str) -> Task:

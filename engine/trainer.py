@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..data.tsv import BadRow
 from ..errors import RefHCMError
-from .going_on import OWN, choose, option
+from ..stopping import parent, stop
+from .going_on import OWN, check_fits, choose, option
 from .nonfinite import NonFinite
-from .stopping import stop
 
 _STEP = inspect.unwrap(Trainer.train_step)
 """fairseq's update without its bookkeeping of meters, which an exception that passes through would leave open."""
@@ -66,6 +66,7 @@ class SafeTrainer(Trainer):
         Empty batches (all rows set aside) stay out where the update has others: fairseq would take the update for one
         without samples, where the last of its batches is empty.
         """
+        parent.check()
         stop.training = True
         self.skipped, self._losses = False, []
         self.nonfinite.steps += 1
@@ -220,6 +221,8 @@ class SafeTrainer(Trainer):
         if not self.is_data_parallel_master:
             return None
         path, mark = choose(last, resume)
+        if path.is_file():
+            check_fits(path, self.get_model(), self.task.state_dict().get(OWN, {}))
         return str(path), mark
 
     def _own_state(self) -> dict[str, Any]:

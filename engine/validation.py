@@ -71,7 +71,10 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
             tasks[task.name] = task
             by_map = parts and "codes" in task.needs
             rows = stream.rows.with_parts(by_map)
-            usable = rows.usable(needs := task.scored_by("parts" if by_map else "codes"), task.about)
+            needs = task.scored_by("parts" if by_map else "codes")
+            usable, silent = rows.usable(needs, task.about), [need for need in needs if need != "text"]
+            if not len(usable) and not task.by_words and len(usable := rows.usable(silent, task.about)):
+                logger.info("%s: no row has words, so task %s is asked by region", rows.file.path, task.name)
             if not len(usable):
                 told = f"{rows.file.path}: no row about {task.about} knows {needs}, so task {task.name} is not scored"
                 logger.info(told)
@@ -114,7 +117,8 @@ class Answerer:
                 readings = self._answer(model, questions.task, batch)
                 asked = zip(readings, batch["questions"], batch["annotations"], strict=True)
                 for reading, question, truth in asked:
-                    scorer.add(reading, questions.task.answered(question, truth))
+                    given = questions.task.asked(question).region is not None
+                    scorer.add(reading, questions.task.answered(question, truth), given)
             gathered = _gather((scorer, leave()))
             if any(left for _, left in gathered):
                 return None
@@ -132,8 +136,9 @@ class Answerer:
                 scorer = self._scorer(questions.task)
                 for file, rows in (questions if count is None else questions.spread(count)).files:
                     pairs = (file.load([row], [])[0] for row in rows)
-                    for annotation in (pair[1] for found_rows in pairs for pair in found_rows.values()):
-                        scorer.add(_perfect(questions.task, annotation), annotation)
+                    for question, annotation in (pair for found_rows in pairs for pair in found_rows.values()):
+                        given = questions.task.asked(question).region is not None
+                        scorer.add(_perfect(questions.task, annotation), annotation, given)
                 found += _named(questions.task, scorer)
         return found
 

@@ -24,9 +24,9 @@ from ..inference.page import Entry, as_jpeg, draw_pair, page, write_page
 from ..metrics.records import RecordFile
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import load_label_map
+from ..stopping import stop
 from . import progress
 from .best import LOSSES, allow_any_metric, begin_best, check_told, no_metric
-from .stopping import stop
 from .validation import Answerer, choose_questions
 
 logger = logging.getLogger(__name__)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..data.json_file import read_json
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import PUBLISHED, VOCABULARY_FILE, load_vocabulary
 from ..errors import RefHCMError
 from ..models.checkpoint import compare_shapes, load_folder, read_published
+from ..models.export import read_run
 from ..models.initial import resize_places
+from ..models.published import unpickle
 from ..models.refhcm import RefHCM
 
 _LIMIT = 1 << 20
@@ -37,22 +43,28 @@ def find_vocabulary(folder: str) -> Vocabulary:
     return load_vocabulary(section, path)
 
 
-def image_size_of(folder: str) -> int | None:
-    """The picture size that the model in a folder was made for; None where there is no model folder."""
-    path = Path(folder) / "config.json"
-    model = read_json(path, dict, _LIMIT).get("model") if folder and path.is_file() else None
-    size = model.get("image_size") if isinstance(model, dict) else None
+def image_size_of(source: str) -> int | None:
+    """The picture size that the model in a folder or in a run's checkpoint was made for; None where there is none."""
+    path = Path(source)
+    described: Any = None
+    if source and (path / "config.json").is_file():
+        described = read_json(path / "config.json", dict, _LIMIT)
+    elif source:
+        described = _run(path)
+    model = described.get("model") if isinstance(described, Mapping) else None
+    size = model.get("image_size") if isinstance(model, Mapping) else None
     return size if isinstance(size, int) else None
 
 
 def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
-    """Fill `model` with the weights of a model folder or of a published `.pt` file; names and shapes must fit.
+    """Fill `model` with the weights of a model folder, of a checkpoint of ours (the averaged ones, where there are
+    some), or of a published `.pt` file; names and shapes must fit.
 
-    With `resize` a folder's places are carried over to the picture size of `model`; published models keep theirs, as
-    their own training does at every size.
+    With `resize` the places of the first two are carried over to the picture size of `model`; published models keep
+    theirs, as their own training does at every size.
     """
     path = Path(source)
-    initial = load_folder(path)[0] if path.is_dir() else None
+    initial = load_folder(path)[0] if path.is_dir() else read_run(path).model if _run(path) is not None else None
     state = read_published(path).state if initial is None else initial.state_dict()
     # A layer that begins as nothing may be new to the model that starts from these weights.
     state = {name: value for name, value in model.state_dict().items() if name.startswith("decoder.located.")} | state
@@ -60,3 +72,14 @@ def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
     model.load_state_dict(state, strict=False)  # what may be absent repeats other entries
     if resize and initial is not None:
         resize_places(model, initial.config.image_size)
+
+
+def _run(path: Path) -> Any:
+    """What a checkpoint of ours says of its model; None for other files, whose faults are told when they are read."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return None
+    try:
+        state = unpickle(path, [Namespace]).get("task_state")
+    except RefHCMError:
+        return None
+    return state.get("refhcm") if isinstance(state, Mapping) else None

@@ -38,7 +38,7 @@ class Chosen:
 def fitting_tasks(kind: str, protocol: str = "own") -> list[str]:
     """Names of the tasks that files in the layout `kind` know enough to ask and to score."""
     asked = [name for name, task in TASKS.items() if protocol != "presence" or task.may_be_nobody()]
-    return [name for name in asked if not _lacking(kind, name, protocol)]
+    return [name for name in asked if not lacking(kind, name, protocol)]
 
 
 def check_tasks(kind: str, names: Sequence[str], protocol: str = "own", each: Sequence[str] = ()) -> None:
@@ -50,14 +50,15 @@ def check_tasks(kind: str, names: Sequence[str], protocol: str = "own", each: Se
     if protocol not in PROTOCOLS:
         raise RefHCMError(f"Unknown protocol {protocol!r}: it is one of {', '.join(PROTOCOLS)}.")
     for name in names:
-        if lacking := _lacking(kind, name, protocol):
+        if missing := lacking(kind, name, protocol):
             raise RefHCMError(
-                f"Task {name} needs {' and '.join(lacking)}, which files of the kind {kind} do not hold: "
+                f"Task {name} needs {' and '.join(missing)}, which files of the kind {kind} do not hold: "
                 f"ask for {', '.join(fitting_tasks(kind, protocol))}, or give a file of another kind."
             )
 
 
-def _lacking(kind: str, name: str, protocol: str) -> list[str]:
+def lacking(kind: str, name: str, protocol: str = "own") -> list[str]:
+    """What a task needs and a layout does not hold; RefHCMError where one of them is unknown."""
     if kind not in LAYOUTS:
         raise RefHCMError(f"Unknown kind of dataset {kind!r}: it is one of {', '.join(LAYOUTS)}.")
     if name not in TASKS:
@@ -69,6 +70,7 @@ def _lacking(kind: str, name: str, protocol: str) -> list[str]:
 
 
 def _needs(name: str, protocol: str) -> list[str]:
+    """The columns that a layout must have: what answers are scored by, and words."""
     # Codes are scored as the part map that they stand for, and by UniPHD's rules as the mask that this covers.
     return TASKS[name].scored_by("mask" if protocol == "uniphd" else "parts")
 
@@ -88,15 +90,18 @@ def _about(name: str, protocol: str) -> About:
 def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
     """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
 
-    Rows of our own files are asked about when they know what is scored, about as many people as the task answers
-    about. Those of published files always are, but for words that are the whole of a question.
+    Rows of our own files are asked about when they know what is scored, about as many people as the task answers about;
+    those of published files always are. Where there are no words the region asks, but for words that are the whole of a
+    question, and by the other protocols.
     """
-    needs = _needs(name, protocol) if rows.kind == OWN else ["text"] if TASKS[name].by_words else []
-    lacking = rows.shortfall(needs, _about(name, protocol)) if needs or rows.kind == OWN else {}
+    spoken = TASKS[name].by_words or protocol != "own"
+    needs = _needs(name, protocol) if rows.kind == OWN else ["text"]
+    needs = needs if spoken else [need for need in needs if need != "text"]
+    short = rows.shortfall(needs, _about(name, protocol)) if needs or rows.kind == OWN else {}
     left = np.ones(len(rows), bool)
-    for missing in lacking.values():
+    for missing in short.values():
         left &= ~missing
-    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in lacking.items()}
+    return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in short.items()}
 
 
 def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own") -> Chosen:

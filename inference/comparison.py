@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from ..data.commands import one_sentence
+from ..data.json_file import read_json
 from ..errors import RefHCMError
 from .answering import ModelError
 from .load import load, load_run
+from .prediction_files import SETTINGS
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .report import table
 from .scoring import Evaluation
 from .survey import fingerprint
+
+FIGURES = "figures.json"
+"""Beside saved answers: the figures that were computed of them."""
+_FIGURES_LIMIT = 64 << 20
 
 
 @dataclass
@@ -146,9 +152,62 @@ def _score_one(
     seen[digest] = entry
 
 
+def compare_saved(top: Path, score: Callable[[Path], list[Evaluation]], best_by: str | None) -> Comparison:
+    """The comparison whose answers lie in the folders below `top`, scored again by `score`.
+
+    What answers do not tell (paths, updates, equal weights, checkpoints that could not be scored, and by which figure
+    the best was chosen) comes from `figures.json`, where the comparison was completed. One that did not answer
+    everything is named and not compared, because others may have had the harder questions.
+    """
+    told, chosen_by = _told_of(top / FIGURES)
+    folders = {str(path.parent.relative_to(top)) for path in top.rglob(f"*{SETTINGS}")}
+    names = [*told, *sorted(folders - set(told), key=_by_number)]
+    comparison = Comparison([told.get(name) or Entry(name, str(top / name)) for name in names])
+    by_name = {entry.name: entry for entry in comparison.entries}
+    for entry in comparison.entries:
+        if entry.same_as in by_name:
+            first = by_name[entry.same_as]
+            entry.results, entry.error = first.results, first.error
+        elif entry.name in folders:
+            results = score(top / entry.name)
+            if missing := sum(result.missing for result in results):
+                entry.error = entry.error or f"{missing:,} questions are not answered."
+            else:
+                entry.results, entry.error = results, None
+        else:
+            entry.error = entry.error or f"its answers are no longer in {top / entry.name}."
+    known = {name for entry in comparison.entries if entry.error is None for name in entry.figures()}
+    return choose_best(comparison, best_by or (chosen_by if chosen_by in known else None))
+
+
+def _told_of(path: Path) -> tuple[dict[str, Entry], str | None]:
+    """Entries by name without figures, and the figure that chose the best, of what `Comparison.to_dict` wrote; nothing
+    where there is no such file. RefHCMError for another file of that name."""
+    if not path.is_file():
+        return {}, None
+    content = read_json(path, dict, _FIGURES_LIMIT)
+    entries = content.get("checkpoints")
+    best_by = content.get("best_by")
+    if not isinstance(entries, list) or not isinstance(best_by, str | None):
+        raise RefHCMError(f"{path} is not of a comparison: remove it, and the answers alone are scored.")
+    found = {}
+    for entry in entries:
+        said = entry if isinstance(entry, dict) else {}
+        texts = [said.get(name) for name in ("name", "path", "same_as", "error")]
+        updates = said.get("updates")
+        if not all(isinstance(text, str | None) for text in texts) or not isinstance(updates, int | None) or not all(
+            texts[:2]
+        ):
+            raise RefHCMError(f"{path} holds an entry that is no checkpoint's: remove it, and the answers alone are "
+                              "scored.")  # fmt: skip
+        name = str(texts[0])
+        found[name] = Entry(name, str(texts[1]), updates, [], texts[2], texts[3])
+    return found, best_by
+
+
 def choose_best(comparison: Comparison, best_by: str | None) -> Comparison:
     """Name the best of those that were scored, the first of equals, by the figure that is meant."""
-    scored = [entry for entry in comparison.entries if entry.error is None]
+    scored = [entry for entry in comparison.entries if entry.error is None and entry.figures()]
     if scored:
         name = comparison.best_by = choose_figure(scored[0], best_by)
         known = [entry for entry in scored if name in entry.figures()]

@@ -18,12 +18,14 @@ from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
 from ..data.scenes.held_out import held_out
 from ..errors import RefHCMError
+from ..models.checkpoint import check_folder
 from ..tasks import known
 from .attention_page import attention_page
-from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks
-from .comparison import Comparison, Entry, choose_best, compare, find_checkpoints
+from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks, lacking
+from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
+from .prediction_files import SETTINGS, unexplained, without_settings
 from .predictor import RefHCMPredictor
 from .ranks import Ranks
 from .report import told
@@ -36,7 +38,8 @@ TASKS = {
 }
 """Protocol -> what is asked where no tasks are named, in this order, as far as the model is made for it."""
 HELD_OUT_LIMIT = 2000
-_SETTINGS = ".settings.json"
+_WITH_SCORE = ("score", "best_by", "tasks", "no_java", "json", "markdown")
+"""Options that mean something to answers that were saved."""
 
 
 @dataclass
@@ -78,12 +81,16 @@ def check(job: Job) -> None:
     if job.json and (Path(job.json).is_dir() or not Path(job.json).parent.is_dir()):
         raise RefHCMError(f"--json {job.json} cannot be written: name a file in a folder that exists.")
     if job.score:
-        if job.checkpoint or job.data or job.out or job.attention:
-            raise RefHCMError("--score reads saved answers: leave --checkpoint, --data, --out and --attention out.")
+        usual = Job()
+        given = [name for name in vars(usual) if name not in _WITH_SCORE and getattr(job, name) != getattr(usual, name)]
+        if given:
+            names = " and ".join("--" + name.replace("_", "-") for name in given)
+            raise RefHCMError(f"--score reads saved answers, which {names} cannot change: leave {names} out.")
         return
     if job.attention and not job.out:
         raise RefHCMError("--attention draws pages: name the folder for them with --out.")
-    check_tasks(job.kind or OWN, job.tasks or fitting_tasks(job.kind or OWN), job.protocol, job.each)
+    wanted = job.tasks or fitting_tasks(job.kind or OWN, job.protocol)
+    check_tasks(job.kind or OWN, wanted, job.protocol, job.each)
     several = [name for name, task in known().items() if task.meant != "one"]
     if job.each and not set(job.tasks or TASKS[job.protocol]) & set(several):
         raise RefHCMError(f"--each asks about everyone whom an answer names: ask for {' or '.join(several)} as well.")
@@ -103,7 +110,7 @@ def check(job: Job) -> None:
     elif job.best_by or job.vocabulary or job.label_map or job.raw:
         raise RefHCMError("--best-by, --vocabulary, --label-map and --raw belong to --checkpoint: name some with it.")
     else:
-        find_folder(job.model)
+        check_folder(find_folder(job.model))
     if job.out:
         writable_folder(job.out)
 
@@ -174,8 +181,11 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        fitting = fitting_tasks(self.kind, job.protocol)
-        names = job.tasks or [n for n in TASKS[job.protocol] if n in fitting and able(predictor, n)]
+        needs = {name: lacking(self.kind, name, job.protocol) for name in TASKS[job.protocol] if able(predictor, name)}
+        names = job.tasks or [name for name, missing in needs.items() if not missing]
+        others = [f"{name} (needs {' and '.join(missing)})" for name, missing in needs.items() if missing]
+        if others and not job.tasks:
+            self.tell(f"left out: {', '.join(others)}; files of the kind {self.kind} do not hold that.")
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
         for name in names:
             try:
@@ -206,20 +216,20 @@ class _Scoring:
 def _score_again(job: Job) -> int:
     """Figures of saved answers: of one model, or of the checkpoints whose folders lie below."""
     top = Path(str(job.score))
-    if any(top.glob(f"*{_SETTINGS}")) or not top.is_dir():
+    if any(top.glob(f"*{SETTINGS}")) or not top.is_dir():
+        if job.best_by:
+            raise RefHCMError(f"{top} holds the answers of one model: leave --best-by out.")
+        for task in () if job.tasks else unexplained(top):
+            print(f"left out: {task}. {without_settings(top, task)}")
         results = score_saved(top, job.tasks, not job.no_java)
         for result in results:
             print(told(result, job.markdown))
         _write(job, results, Ranks())
         return 0
-    folders = sorted({path.parent for path in top.rglob(f"*{_SETTINGS}")})
-    if not folders:
+    if not any(top.rglob(f"*{SETTINGS}")):
         score_saved(top)  # says what is missing
-    entries = [
-        Entry(str(folder.relative_to(top)), str(folder), results=score_saved(folder, job.tasks, not job.no_java))
-        for folder in folders
-    ]
-    return _write_comparison(job, choose_best(Comparison(entries), job.best_by), Ranks())
+    comparison = compare_saved(top, lambda folder: score_saved(folder, job.tasks, not job.no_java), job.best_by)
+    return _write_comparison(job, comparison, Ranks())
 
 
 def _write(job: Job, results: Sequence[Evaluation], ranks: Ranks) -> None:
@@ -238,7 +248,7 @@ def _write_json(job: Job, content: Any, ranks: Ranks) -> None:
     if not ranks.leads:
         return
     text = json.dumps(content, indent=1) + "\n"
-    for path in (job.json and Path(job.json), job.out and Path(job.out) / "figures.json"):
+    for path in (job.json and Path(job.json), job.out and Path(job.out) / FIGURES):
         if path:
             path.write_text(text)
 

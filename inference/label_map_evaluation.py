@@ -8,7 +8,7 @@ published RPar file. Every person's map is cut to the true box, encoded, decoded
 pixels of the picture count, as in the scores of the tasks. Of part maps it prints the intersection over union of each
 class, and their mean. Of masks it prints the scores of the person's mask (with nobody else in it), and those of
 three-way masks of regions, a tenth larger than the box on each side (with other people in them where the file knows
-everybody).
+everybody). With torchrun in the place of python the processes share the work.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..models.label_map_data import LabelledPeople, classes_only, moved, region_
 from ..models.label_map_files import MASK, PARTS, load_label_map
 from ..models.label_map_paste import crop_part_map, paste_labels, paste_logits
 from ..models.label_map_round_trip import mask_round_trip
-from ..models.processes import find_device
+from ..models.processes import ALONE, Processes, join, leave
 
 KINDS = ("rpar", "person")
 REGION_MARGIN = 0.1
@@ -72,52 +72,69 @@ def survival(
     limit: int | None = None,
     published_paste: bool = False,
     progress: bool = True,
+    processes: Processes = ALONE,
 ) -> Survival:
     """Take the part maps of a file (`kind` rpar or person) through their codes and back.
 
     limit: take so many people, evenly spread. published_paste: stepped outlines, as the published evaluation makes
-    them. RefHCMError where the file has no part maps, or names one that cannot be used.
+    them. processes: several share the work; all get the same. RefHCMError where the file has no part maps, or names one
+    that cannot be used.
     """
     people = LabelledPeople(path, kind)
     rows = _rows(people, limit)
     device = tokenizer.quantize.embedding.weight.device
     size = (tokenizer.config.height, tokenizer.config.width)
-    meter, used = ParsingMeter(tokenizer.config.classes), set()
-    for row in tqdm(rows, desc="part maps", disable=not progress):
+    own, codes_of_own = ParsingMeter(tokenizer.config.classes), set[int]()
+    mine = rows[processes.stretch(len(rows))]
+    for row in tqdm(mine, desc="part maps", disable=not (progress and processes.leads)):
         truth, box = people[row]
         crop = torch.from_numpy(crop_part_map(classes_only(truth), box, size))[None].to(device)
         codes = tokenizer.encode(crop)
-        used.update(codes.flatten().tolist())
+        codes_of_own.update(codes.flatten().tolist())
         logits = tokenizer.decode_logits(codes)[0]
         if published_paste:
             found = paste_labels(logits.argmax(0).cpu().numpy(), box, truth.shape)
         else:
             found = paste_logits(logits, box, truth.shape)
-        meter.add(found, truth)
+        own.add(found, truth)
+    meter, used = ParsingMeter(tokenizer.config.classes), set[int]()
+    for theirs, their_codes in processes.collect((own, codes_of_own)):
+        meter.merge(theirs)
+        used |= their_codes
     iou = class_iou(meter.matrix)
     named = {PART_NAMES[n]: float(iou[n]) for n in range(len(iou)) if not np.isnan(iou[n])}
     return Survival(len(rows), len(used), named, meter.result())
 
 
 def mask_survival(
-    path: str | Path, kind: str, tokenizer: LabelMapTokenizer, limit: int | None = None, progress: bool = True
+    path: str | Path,
+    kind: str,
+    tokenizer: LabelMapTokenizer,
+    limit: int | None = None,
+    progress: bool = True,
+    processes: Processes = ALONE,
 ) -> MaskSurvival:
     """Take the masks of a file through their codes and back; arguments and errors as for `survival`."""
     people = LabelledPeople(path, kind, masks=True)
     rows = _rows(people, limit)
+    rows = rows[processes.stretch(len(rows))]
+    quiet = not (progress and processes.leads)
 
     def persons() -> Iterator[tuple[np.ndarray, Box]]:
-        for row in tqdm(rows, desc="masks", disable=not progress):
+        for row in tqdm(rows, desc="masks", disable=quiet):
             labels, box = people[row]
             yield (labels == PERSON).astype(np.uint8), box
 
     def regions() -> Iterator[tuple[np.ndarray, Box]]:
         margins = np.array([-REGION_MARGIN, -REGION_MARGIN, REGION_MARGIN, REGION_MARGIN])
-        for row in tqdm(rows, desc="regions", disable=not progress):
+        for row in tqdm(rows, desc="regions", disable=quiet):
             labels, box = people[row]
             yield region_only(labels, moved(box, margins))
 
-    return MaskSurvival(mask_round_trip(tokenizer, persons()), mask_round_trip(tokenizer, regions()))
+    return MaskSurvival(
+        mask_round_trip(tokenizer, persons(), processes=processes),
+        mask_round_trip(tokenizer, regions(), processes=processes),
+    )
 
 
 def _rows(people: LabelledPeople, limit: int | None) -> list[int]:
@@ -148,19 +165,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         in_range(1, MAX_THREADS, threads=given.threads)
         in_range(1, limit=given.limit)
         torch.set_num_threads(given.threads)
-        tokenizer = load_label_map(given.tokenizer, given.name).to(find_device(given.device))
+        processes = join(given.device)
+        tokenizer = load_label_map(given.tokenizer, given.name).to(processes.device)
         kind = given.kind or guess_kind(given.file)
         if kind not in KINDS:
             raise RefHCMError(f"{given.file} is of the kind {kind}, which has no part maps.")
         found: Survival | MaskSurvival
         if tokenizer.config.masks:
-            found = mask_survival(given.file, kind, tokenizer, given.limit)
+            found = mask_survival(given.file, kind, tokenizer, given.limit, processes=processes)
         else:
-            found = survival(given.file, kind, tokenizer, given.limit, given.published_paste)
-        if given.json:
+            found = survival(given.file, kind, tokenizer, given.limit, given.published_paste, processes=processes)
+        if given.json and processes.leads:
             Path(given.json).write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"label_map_evaluation: {one_sentence(error)}") from error
+    finally:
+        leave()
+    if not processes.leads:
+        return
     _print_masks(found) if isinstance(found, MaskSurvival) else _print_parts(found, tokenizer.config.codebook)
 
 

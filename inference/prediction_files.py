@@ -24,7 +24,8 @@ from .ranks import Ranks
 FORMAT = 1
 Done = dict[int, dict[str, float]]
 """Numbers of rows that have been answered, with the rows' own figures."""
-_SETTINGS = ".settings.json"
+SETTINGS = ".settings.json"
+"""Ending of the file that says what a task's answers depend on."""
 
 
 class Store(Protocol):
@@ -93,7 +94,7 @@ class Folder:
     def _begin(self, settings: Mapping[str, Any], about: Mapping[str, Any]) -> Done:
         writable_folder(self.folder)
         self._hold()
-        note = self.folder / f"{self.task}{_SETTINGS}"
+        note = self.folder / f"{self.task}{SETTINGS}"
         wanted = {"format": FORMAT, **settings}
         if note.is_file():
             _compare(wanted, _read_settings(note), note)
@@ -153,16 +154,29 @@ def read_lines(path: str | Path, mend: bool = False) -> list[Line]:
 
 def saved_tasks(folder: str | Path) -> list[str]:
     """The tasks whose answers are in a folder; RefHCMError where there are none."""
-    names = sorted(path.name.removesuffix(_SETTINGS) for path in Path(folder).glob(f"*{_SETTINGS}"))
+    names = sorted(path.name.removesuffix(SETTINGS) for path in Path(folder).glob(f"*{SETTINGS}"))
     if not names:
+        for task in unexplained(folder):
+            raise RefHCMError(without_settings(folder, task))
         raise RefHCMError(f"There are no saved answers in {folder}: name a folder that was given to --out.")
     return names
+
+
+def unexplained(folder: str | Path) -> list[str]:
+    """The tasks of which a folder holds answers, and nothing that says what they depend on."""
+    names = {path.name.partition(".")[0] for path in Path(folder).glob("*.jsonl")}
+    return sorted(name for name in names if name and not (Path(folder) / f"{name}{SETTINGS}").is_file())
+
+
+def without_settings(folder: str | Path, task: str) -> str:
+    """What is to be said of such a task."""
+    return f"{Path(folder) / task}.jsonl stands there without {task}{SETTINGS}, which says what its answers depend on."
 
 
 def saved(folder: str | Path, task: str) -> tuple[dict[str, Any], list[Line]]:
     """What was noted about a task's answers, and those that are there, in order of rows; nothing is written."""
     folder = Path(folder)
-    note = _read_settings(folder / f"{task}{_SETTINGS}")
+    note = _read_settings(folder / f"{task}{SETTINGS}")
     found: dict[int, Line] = {}
     for path in [folder / f"{task}.jsonl", *sorted(folder.glob(f"{task}.part*.jsonl"))]:
         for line in read_lines(path) if path.exists() else []:

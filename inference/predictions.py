@@ -14,7 +14,8 @@
     people              box, box_score, score, presence, keypoints and mask of everyone, from a task that answers about
                         any number of people; presence: the chance that the answer does not end before them
     invalid             whether the answer is malformed
-    figures             the row's own: iou, oks (published rule), coco_oks, part_miou, mask_iou
+    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou,
+                        mask_iou
     truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: the same of
                         everyone, where that is not exactly one
 
@@ -77,7 +78,10 @@ def to_line(
         line[name] = None if counts is None else _triples(counts)
     agreeing = agreement(reading.box, reading.keypoints, reading.mask, reading.parts)
     line["agreement"] = {name: list(counts) for name, counts in agreeing.items()} or None
-    line |= {"invalid": any(_faults(reading, question.size)), "figures": row_figures(reading, truth)}
+    figures = row_figures(reading, truth)
+    if question.region is not None:  # the box was given
+        figures.pop("iou", None)
+    line |= {"invalid": any(_faults(reading, question.size)), "figures": figures}
     if reading.people is not None:
         line["people"] = [_person_entry(one) for one in reading.people]
     line["truth"] = _truth_entry(truth)

@@ -98,8 +98,8 @@ class PresenceScorer(Scorer):
     def __init__(self, segments: Sequence[Scored]) -> None:
         super().__init__([Presence, *segments])
 
-    def add(self, reading: Reading, annotation: Annotation) -> None:
-        """One answer beside the truth."""
+    def add(self, reading: Reading, annotation: Annotation, given: bool = False) -> None:
+        """One answer beside the truth; these questions are asked by words, so no box is `given`."""
         about = self._meters if annotation.people != () else self._meters[:1]
         for segment, meter in about:
             segment.score(meter, reading, annotation)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from ..errors import RefHCMError
+from ..stopping import parent
 
 Value = TypeVar("Value")
 EXPECTED = (RefHCMError, OSError)
@@ -91,7 +92,9 @@ class Ranks:
 
 
 def join() -> Ranks:
-    """This process among those that torchrun started with it; alone where it was started by itself."""
+    """This process among those that torchrun started with it, and with which it ends; alone where it was started by
+    itself."""
+    parent.follow()
     world = _number("WORLD_SIZE", 1)
     if world == 1:
         return Ranks()

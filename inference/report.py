@@ -11,11 +11,13 @@ def told(result: Evaluation, markdown: bool = False) -> str:
     """The figures of one task, with what is to be known about them."""
     head = f"{result.task}: {result.samples} questions, {result.invalid} invalid answers"
     notes = [f"not asked: {count} rows that {reason}" for reason, count in result.left_out.items()]
+    if result.by_region:
+        notes.append(f"asked by region: {result.by_region} questions, which have no words; their boxes are not scored")
     notes += [f"not measured: {what}" for what in result.not_measured]
     if result.missing:
         notes.append(f"not answered yet: {result.missing} questions, so these are the figures of a part")
     rows = [[name, f"{value:.4f}"] for name, value in result.scores.items() if not name.endswith("/samples")]
-    width = max([28, *(len(name) + 1 for name, _ in rows)])
+    width = max([28, *(len(name) + 2 for name, _ in rows)])
     if markdown:
         lines = [f"\n**{head}**", *(f"({note})" for note in notes), "", table(["metric", "value"], rows, True)]
     else:

@@ -16,7 +16,7 @@ from ..metrics.parsing import ParsingMeter
 from ..models.abilities import Presence
 from ..tasks.segments import CaptionSegment
 from ..tasks.task import Scorer
-from .prediction_files import saved, saved_tasks
+from .prediction_files import saved, saved_tasks, unexplained, without_settings
 from .predictions import Line, counts_of, from_line
 from .presence import calibrated, read_presence
 from .protocols import FullCaptions, PresenceScorer, scored
@@ -47,6 +47,8 @@ class Evaluation:
     """Why rows of the file were not asked about, and how many."""
     not_measured: list[str] = field(default_factory=list)
     """What cannot be computed on this machine, and why."""
+    by_region: int = 0
+    """Questions without words, whose answers hold the box that the question gave: it is not scored."""
     missing: int = 0
     """Questions without a saved answer: the evaluation was cut off before it came to them."""
 
@@ -105,12 +107,13 @@ def score(
         if reading.presence is not None:
             reading.presence = calibrated(reading.presence, rules.presence)
         try:
-            scorer.add(reading, truth)
+            scorer.add(reading, truth, given := "region" in line)
         except ValueError as error:
             raise RefHCMError(f"{line.get('id')} is no answer to task {task} ({error})") from error
         further.add(line)
         result.samples += 1
         result.invalid += bool(line.get("invalid"))
+        result.by_region += given and "box" in names
     result.scores = scorer.result() | further.result()
     captions = known[CaptionSegment.name]
     if captions.name in names and isinstance(captions, FullCaptions):
@@ -157,6 +160,8 @@ def score_saved(folder: str | Path, names: Sequence[str] = (), java: bool = True
     """The figures of the answers in a folder, of all tasks or of those named; neither model nor data are needed."""
     there = saved_tasks(folder)
     for name in names:
+        if name not in there and name in unexplained(folder):
+            raise RefHCMError(without_settings(folder, name))
         if name not in there:
             raise RefHCMError(f"{folder} holds no answers of task {name}, but of {', '.join(there)}.")
     return [_score_saved(folder, name, java) for name in names or there]

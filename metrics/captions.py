@@ -28,11 +28,14 @@ Ngram = tuple[str, ...]
 
 _NEGATION = re.compile(r"(?<=\w)n't\b")
 _CLITIC = re.compile(r"(?<=\w)('(?:s|re|ve|ll|d|m))\b")
+_AND = re.compile(r"(?<=[^\W\d])('n')(?=[^\W\d])")
 _SPLIT = re.compile(r"\b(?:(can)(not)|(gon|wan)(na)|(got)(ta)|(lem|gim)(me))\b")
 _ABBREVIATED = "mr|mrs|ms|dr|st|jr|sr|vs|etc|ave|mt"
 _TOKEN = re.compile(
     r"(?:[^\W\d_]\.){2,}"  # u.s., a.m.
     rf"|\b(?:{_ABBREVIATED})\.(?=\s|$)"
+    r"|\bnos?\.(?=\s*\d)"  # no. 7
+    r"|(?<!\w)'n'(?!\w)|(?<!\w)'(?:n|em|til|cause|\d\ds?(?!\w?'))\b"  # rock 'n' roll, the '90s
     r"|n't|'(?:s|re|ve|ll|d|m)\b|(?<!\w)[#@][^\W\d_]\w*"
     r"|\w+(?:(?:[-/]|(?<=[^\W\d])'(?=[^\W\d])|(?<=\d)[.,:](?=\d))\w+)*|[^\w\s]"
 )
@@ -49,7 +52,7 @@ def tokenize(text: str, brackets: bool = False) -> str:
     and does not, because it looks for them in capitals.
     """
     text = text.lower().replace("’", "'")
-    text = _CLITIC.sub(r" \1", _NEGATION.sub(" n't", text))
+    text = _CLITIC.sub(r" \1", _NEGATION.sub(" n't", _AND.sub(r" \1 ", text)))
     text = _SPLIT.sub(lambda match: " ".join(part for part in match.groups() if part), text)
     tokens = _TOKEN.findall(text)
     if brackets:

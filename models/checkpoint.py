@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from .refhcm import TIED, RefHCM
 __all__ = [
     "DTYPES",
     "PublishedCheckpoint",
+    "check_folder",
     "convert_published",
     "load_folder",
     "read_published",
@@ -95,6 +97,18 @@ def load_folder(
     any memory is taken. dtype: what to compute in; batch norms stay float32. Raises FileNotFoundError or
     RefHCMError.
     """
+    model, config = check_folder(folder)
+    norms = norm_entries(model)
+    with _weights(Path(folder), str(torch.device(device))) as file:
+        state = {
+            name: file.get_tensor(name).to(torch.float32 if name in norms else dtype) for name in sorted(file.keys())
+        }
+    fill(model, state)
+    return model.to(device).eval(), config
+
+
+def check_folder(folder: str | Path) -> tuple[RefHCM, dict[str, Any]]:
+    """What `load_folder` refuses, before any weight is read; gives a `skeleton` and the content of config.json."""
     folder = Path(folder)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
@@ -103,26 +117,25 @@ def load_folder(
             )
     config = _read_config(folder / CONFIG_NAME)
     model = skeleton(ModelConfig.from_dict(config["model"]))
-    norms = norm_entries(model)
+    path = folder / WEIGHTS_NAME
+    with _weights(folder, "cpu") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        compare_shapes(model, {name: tuple(part.get_shape()) for name, part in slices.items()}, str(path))
+        strange = {name for name, part in slices.items() if part.get_dtype() not in _STORED_DTYPES}
+    if strange:
+        raise RefHCMError(f"{path}: {min(strange)} holds no floating-point numbers; save the model again.")
+    return model, config
+
+
+@contextmanager
+def _weights(folder: Path, device: str) -> Iterator[Any]:
+    """The weight file of a folder, open."""
     path = folder / WEIGHTS_NAME
     try:
-        with safe_open(path, framework="pt", device=str(torch.device(device))) as file:
-            names = set(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            compare_shapes(model, shapes, str(path))
-            strange = {name for name in names if file.get_slice(name).get_dtype() not in _STORED_DTYPES}
-            if strange:
-                raise RefHCMError(
-                    f"{path}: {min(strange)} holds no floating-point numbers; save the model again."
-                )
-            state = {
-                name: file.get_tensor(name).to(torch.float32 if name in norms else dtype)
-                for name in sorted(names)
-            }
+        with safe_open(path, framework="pt", device=device) as file:
+            yield file
     except SafetensorError as error:
         raise RefHCMError(f"{path} is damaged or cut short: fetch or save it again.") from error
-    fill(model, state)
-    return model.to(device).eval(), config
 
 
 def convert_published(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,15 +40,18 @@ def name_of(config: LabelMapConfig) -> str:
 
 def save_label_map(folder: str | Path, tokenizer: LabelMapTokenizer, dtype: torch.dtype = torch.float16) -> None:
     """Write the tokenizer into `folder` (made if missing), into the files of `name_of` it; floating-point weights are
-    stored as `dtype`."""
+    stored as `dtype`. Each file takes its name only when it is whole."""
     folder = Path(folder)
     sizes, weights = file_names(name_of(tokenizer.config))
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().to(dtype).contiguous() for key, value in tokenizer.state_dict().items()
     }
-    save_file(tensors, folder / weights, metadata={"format": "pt"})
-    (folder / sizes).write_text(json.dumps(tokenizer.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    parts = {name: folder / f".{name}.part" for name in (weights, sizes)}
+    save_file(tensors, parts[weights], metadata={"format": "pt"})
+    parts[sizes].write_text(json.dumps(tokenizer.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    for name, part in parts.items():
+        os.replace(part, folder / name)
 
 
 def load_label_map(folder: str | Path, name: str = PARTS) -> LabelMapTokenizer:

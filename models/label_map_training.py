@@ -19,6 +19,9 @@ hidden). `--preset mask` trains the tokenizer of masks instead (checkpoints/comp
 Cross entropy and Dice on the reconstruction; the codebook follows running means of what it stands for (van
 den Oord et al. 2017, arXiv 1711.00937, appendix A.1), starts from k-means after a warm-up without codes, and
 gives unused entries to vectors that are badly served.
+
+Every 200 steps (--save-every), and on SIGTERM, SIGUSR1 or Ctrl-C, which end it in order, the training is kept beside
+the tokenizer; the same command with --resume goes on as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -26,19 +29,21 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.commands import MAX_THREADS, in_range, one_sentence, writable_folder
+from ..data.commands import MAX_THREADS, folder_of_run, in_range, one_sentence
 from ..errors import RefHCMError
+from ..stopping import stop
 from .label_map import LabelMapConfig, LabelMapTokenizer
 from .label_map_codebook import CodebookAverage
 from .label_map_data import draw_many, only_person, read_people, read_rows, region_only, surround
 from .label_map_files import load_label_map, name_of, read_config, save_label_map
+from .label_map_keeping import EVERY, Keeper, Moving, checksum, state_path
 from .label_map_round_trip import mask_round_trip, round_trip
 from .label_map_statistics import class_weights, read_weights
 from .processes import ALONE, Processes, join, leave
@@ -81,12 +86,13 @@ def reconstruction_loss(logits: Tensor, labels: Tensor, weights: Tensor, dice: f
 
 def train(
     people: Sequence[np.ndarray], config: LabelMapConfig, recipe: Recipe, processes: Processes = ALONE,
-    weights: Tensor | None = None,
+    weights: Tensor | None = None, keeper: Keeper | None = None,
 ) -> LabelMapTokenizer:
     """A tokenizer trained on people's label maps (uint8 [h, w] each, any size: part maps, or three-way masks where
     `config.masks`), the same in all processes; prints its progress.
 
-    weights: of the classes in the loss [classes]; None: `class_weights` of some crops.
+    weights: of the classes in the loss [classes]; None: `class_weights` of some crops. keeper: saves the training, and
+    where a signal has come ends the process (SystemExit).
     """
     torch.manual_seed(recipe.seed)
     tokenizer = LabelMapTokenizer(config).to(processes.device)
@@ -100,16 +106,16 @@ def train(
         average.watch(latents)
         return latents, latents.new_zeros(())
 
-    _fit(tokenizer, people, recipe, through_codebook, processes, weights)
+    _fit(tokenizer, people, recipe, through_codebook, processes, weights, keeper or Keeper(), average)
     return tokenizer
 
 
 def refine(
     tokenizer: LabelMapTokenizer, people: Sequence[np.ndarray], recipe: Recipe, processes: Processes = ALONE,
-    weights: Tensor | None = None,
+    weights: Tensor | None = None, keeper: Keeper | None = None,
 ) -> None:
     """Train the decoder further, in place. Every label map keeps its codes, so files with codes and models that write
-    them stay valid. `weights` as for `train`."""
+    them stay valid. `weights` and `keeper` as for `train`."""
     torch.manual_seed(recipe.seed)
     tokenizer.to(processes.device)
     for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
@@ -119,7 +125,7 @@ def refine(
         vectors = tokenizer.quantize.embedding(tokenizer.encode(labels))
         return vectors.transpose(1, 2).unflatten(2, tokenizer.config.grid), vectors.new_zeros(())
 
-    _fit(tokenizer, people, recipe, look_up, processes, weights)
+    _fit(tokenizer, people, recipe, look_up, processes, weights, keeper or Keeper())
 
 
 Quantized = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -145,6 +151,8 @@ def _fit(
     quantized: Quantized,
     processes: Processes,
     weights: Tensor | None,
+    keeper: Keeper,
+    average: CodebookAverage | None = None,
 ) -> None:
     """The training loop."""
     rng, config = np.random.default_rng(recipe.seed), tokenizer.config
@@ -153,12 +161,17 @@ def _fit(
         weights = class_weights(draw_many(people, rng, size, recipe.occlude, 500, config.masks), config.classes)
     if processes.count > 1:
         rng = np.random.default_rng((recipe.seed, processes.rank))
-    losses = processes.share(_Losses(tokenizer, quantized, weights.to(processes.device), recipe.dice))
     learned = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    moving = Moving(tokenizer, optimizer, schedule, rng, average, processes)
+    facts = {**asdict(recipe), **config.to_dict(), "processes": processes.count, "refine": average is None}
+    facts |= {"class weights": [round(weight, 6) for weight in weights.tolist()], "people": checksum(people)}
+    begin = keeper.begin(moving, facts)
+    losses = processes.share(_Losses(tokenizer, quantized, weights.to(processes.device), recipe.dice))
     tokenizer.train()
-    for step in range(recipe.steps):
+    for step in range(begin, recipe.steps):
+        stop.training = True
         labels = torch.from_numpy(draw_many(people, rng, size, recipe.occlude, recipe.batch, config.masks)).long()
         loss, commitment = losses(labels.to(processes.device), step)
         optimizer.zero_grad(set_to_none=True)
@@ -168,6 +181,7 @@ def _fit(
         schedule.step()
         if processes.leads and step % max(1, recipe.steps // 20) == 0:
             print(f"step {step:6d}  loss {loss.item():.4f}  commitment {commitment.item():.4f}", flush=True)
+        keeper.after(step + 1, recipe.steps, moving)
     tokenizer.eval()
 
 
@@ -192,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--preset", default="compact", help="compact or published (part maps), mask, or a JSON file of other sizes"
     )
+    parser.add_argument("--resume", action="store_true", help="go on from what --out holds of a training, if anything")
+    parser.add_argument("--save-every", type=int, default=EVERY, metavar="STEPS", help="keep the training so often")
     parser.add_argument("--class-weights", metavar="JSON", help="as label_map_statistics writes (default: by itself)")
     parser.add_argument("--codebook", type=int, help="number of codes, instead of the preset's")
     parser.add_argument("--limit", type=int, help="use at most so many people per file or bank")
@@ -205,8 +221,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _check(options)
         torch.set_num_threads(options.threads)
-        writable_folder(options.out)  # before the hours of training, not after
-        _run(options, recipe, join(options.device))
+        cure = "end that training, or name another folder with --out (SAVE)"
+        with stop.listening():
+            processes = join(options.device)
+            with folder_of_run(options.out, cure, processes.leads, lambda told: processes.collect(told)[0]):
+                _run(options, recipe, processes)
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"label_map_training: {one_sentence(error)}") from error
     finally:
@@ -222,10 +241,11 @@ def _run(options: argparse.Namespace, recipe: Recipe, processes: Processes) -> N
     people, held_out = _gather(options, config.masks)
     if processes.leads:
         print(f"{len(people)} people to train on, {len(held_out)} held out")
+    keeper = Keeper(state_path(options.out, config), options.save_every, options.resume)
     if tokenizer is None:
-        tokenizer = train(people, config, recipe, processes, weights)
+        tokenizer = train(people, config, recipe, processes, weights, keeper)
     else:
-        refine(tokenizer, people, recipe, processes, weights)
+        refine(tokenizer, people, recipe, processes, weights, keeper)
     if processes.leads:
         save_label_map(options.out, tokenizer)
         if held_out:
@@ -235,6 +255,7 @@ def _run(options: argparse.Namespace, recipe: Recipe, processes: Processes) -> N
 def _check(options: argparse.Namespace) -> None:
     in_range(1, MAX_THREADS, threads=options.threads)
     in_range(1, steps=options.steps, batch=options.batch, codebook=options.codebook, limit=options.limit)
+    in_range(1, save_every=options.save_every)
     in_range(0, 1, rate=options.rate, occlude=options.occlude)
     in_range(0, 2**32 - 1, seed=options.seed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import RefHCMError
+from ..stopping import parent
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,26 @@ class Processes:
         found = [torch.empty_like(rows) for _ in range(self.count)]
         dist.all_gather(found, rows.contiguous())
         return torch.cat(found)
+
+    def collect(self, value: Any) -> list[Any]:
+        """What each process has, in order of ranks, in all of them."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return found
+
+    def stretch(self, count: int) -> slice:
+        """The part of so many things that is this process's, about as long as that of the others, in order of ranks."""
+        return slice(count * self.rank // self.count, count * (self.rank + 1) // self.count)
+
+    def any(self, flag: bool) -> bool:
+        """Whether that is so in any process."""
+        if self.count == 1:
+            return flag
+        number = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(number)
+        return bool(number)
 
     def follow(self, *tensors: Tensor) -> None:
         """Overwrite these tensors with those of rank 0."""
@@ -65,8 +87,9 @@ def find_device(name: str | None = None) -> torch.device:
 def join(device: str | None = None) -> Processes:
     """This process among those that torchrun started with it, each on a GPU of its own unless a device is named.
 
-    RefHCMError for a device that is not here.
+    It ends with torchrun. RefHCMError for a device that is not here.
     """
+    parent.follow()
     rank, count, local = (int(os.environ.get(name, value)) for name, value in _VARIABLES.items())
     where = find_device(device)
     if where.type == "cuda":

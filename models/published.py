@@ -162,10 +162,11 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether it can be compared and printed without surprises: a tensor among the arguments could not."""
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """Whether it can be compared and printed without surprises: a tensor among the arguments could not, nor lists in
+    more than `depth` lists."""
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return depth > 0 and all(_is_plain(entry, depth - 1) for entry in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 

@@ -4,6 +4,7 @@
 # run_scripts/README.md says what else may be set. Arguments go to fairseq; --tiny tries the whole road in minutes.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$root/run_scripts/numbers.sh" && whole_numbers EPOCHS BATCH ACCUMULATE WARMUP:0 ROWS GPUS NODES
 for argument; do if [ "$argument" = --tiny ]; then exec "$root/run_scripts/tiny.sh" "$@"; fi; done
 
 if [ -z "${DATA:-}" ]; then
@@ -19,15 +20,7 @@ if [ "${HELD_OUT:-none}" != none ]; then set -- --held-out "$HELD_OUT" "$@"; fi 
 words=$root/checkpoints && if [ -d "${INIT:-}" ]; then words=$INIT; fi
 batches=$(((ROWS + BATCH - 1) / BATCH)) together=$((ACCUMULATE * ${GPUS:-1} * ${NODES:-1}))
 updates=$((EPOCHS * ((batches + together - 1) / together)))
-if [ -z "${DEVICE:-}" ]; then if nvidia-smi -L >/dev/null 2>&1; then DEVICE=cuda; else DEVICE=cpu; fi; fi
-if [ "$DEVICE" = cpu ]; then set -- --cpu --distributed-backend gloo "$@" && PRECISION=${PRECISION:-fp32}; fi
-case ${PRECISION:-fp16} in
-    fp16 | amp) set -- "--${PRECISION:-fp16}" --fp16-init-scale 128 --fp16-scale-window 512 "$@" ;;
-    bf16) set -- --bf16 "$@" ;;
-    autocast) set -- --autocast bf16 "$@" ;;
-    fp32) ;;
-    *) echo "PRECISION is fp16, bf16, amp, autocast or fp32, not $PRECISION." >&2 && exit 2 ;;
-esac
+. "$root/run_scripts/device.sh"
 exec "$root/run_scripts/launch.sh" "$root/train.py" "$DATA" --task "$TASK" --arch "${ARCH:-refhcm_large}" \
     --vocabulary "${VOCABULARY:-$words}" ${INIT:+--init-from "$INIT"} \
     --save-dir "${SAVE:-$root/runs/$TASK}" --criterion refhcm_loss --label-smoothing 0.1 --dropout 0.1 \
@@ -36,4 +29,4 @@ exec "$root/run_scripts/launch.sh" "$root/train.py" "$DATA" --task "$TASK" --arc
     --lr-scheduler polynomial_decay --lr "$LR" --warmup-updates $((updates * WARMUP / 100)) \
     --total-num-update "$updates" --max-epoch "$EPOCHS" --batch-size "$BATCH" --update-freq "$ACCUMULATE" \
     --ddp-backend "${DDP:-pytorch_ddp}" --find-unused-parameters --fixed-validation-seed 7 \
-    --log-interval 10 "$@"
+    --log-interval 10 "${device[@]}" "$@"

@@ -185,10 +185,11 @@ class Scorer:
     def __init__(self, segments: Sequence[Scored]) -> None:
         self._meters = [(segment, segment.meter()) for segment in segments]
 
-    def add(self, reading: Reading, annotation: Annotation) -> None:
-        """One answer beside the truth."""
+    def add(self, reading: Reading, annotation: Annotation, given: bool = False) -> None:
+        """One answer beside the truth. Where the question gave the box (`given`), the answer's box is not scored."""
         for segment, meter in self._meters:
-            segment.score(meter, reading, annotation)
+            if not (given and segment.name == "box"):
+                segment.score(meter, reading, annotation)
 
     def merge(self, other: Scorer) -> None:
         """Take in what another process collected."""

@@ -113,6 +113,24 @@ def test_rhrc_keeps_people_with_captions_only(tree, tmp_path, tiny_vocabulary):
     assert len(check(tmp_path / "out" / "val.tsv", "rhrc", tiny_vocabulary)) == 1
 
 
+def test_the_published_files_give_words_to_the_people_of_the_official_tree(tree, tmp_path):
+    texts, captions = tmp_path / "refcihp_val.tsv", tmp_path / "capcihp_val.tsv"
+    texts.write_text("0000008_0\ta man\t4,5,15,28\t3,3\tval/0000008_0.npy\tval/0000008.jpg\n")
+    captions.write_text("0000008_1\ta woman&&a girl\t20,2,40,30\tAAAA\n")
+    _, rows = convert("cihp", tree, tmp_path / "out", texts=str(texts), captions=str(captions))
+    assert [(row["text"], row["captions"]) for row in rows["val"]] == [("a man", ""), ("None", "a woman&&a girl")]
+
+
+def test_a_bad_caption_is_left_out_alone(tree, tmp_path):
+    captions = {"0000008_0": ["&", "a man && a boy", "half \ud800"], "0000008_1": ["&"]}
+    (tmp_path / "c.json").write_text(json.dumps(captions))
+    report, rows = convert("rhrc", tree, tmp_path / "out", module="cihp", captions=str(tmp_path / "c.json"))
+    assert [(row["id"], row["captions"]) for row in rows["val"]] == [("rhrc:0000008_0:0", "a man&&a boy")]
+    assert report.skipped["a caption is empty or holds &&"] == 2
+    assert report.examples["a caption holds a character that is none"] == ["caption 3 of 0000008_0"]
+    assert report.skipped["the person has no captions"] == 5
+
+
 def test_what_cannot_be_used_is_counted(tree, tmp_path):
     categories, humans = labels()
     folder = tree / "Training"

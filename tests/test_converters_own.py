@@ -209,6 +209,7 @@ def test_tables_called_after_their_splits(folder, tmp_path):
         ({**LINE, "image": "photos/none.png"}, "a file is missing: "),
         ({**LINE, "image": "../a.png"}, "leaves the folder"),
         ({**LINE, "image": "people.jsonl"}, "the picture cannot be opened: people.jsonl"),
+        ({**LINE, "image": "a" * 5000}, "a file is missing: "),
         ({**LINE, "image": 1.5}, "the image is no name: 1.5"),
         ({"image": "photos/a.png", "text": "man"}, "it has no box"),
         ({**LINE, "box": [1, 2, 3]}, "the box is not 4 numbers: [1, 2, 3]"),
@@ -250,6 +251,13 @@ def test_csv_lines_with_too_many_cells_or_broken_quotes(folder, tmp_path):
     assert [row["id"] for row in rows["train"]] == ["p:2", "p:5"]
     first, second = (tmp_path / "out" / "problems.txt").read_text().splitlines()
     assert first.startswith("p.csv, line 3: it has 6 cells where the first line names 3") and "line 4" in second
+
+
+def test_columns_that_were_meant_for_the_box_are_named(folder, tmp_path):
+    (folder / "p.csv").write_text("image,text,x,y,w,h\nphotos/a.png,man,4,3,16,22\n")
+    said = r"call its column box, bbox, boxes, region, or its four columns x1 y1 x2 y2 or .*: not used: x, y, w, h\."
+    with pytest.raises(RefHCMError, match=said):
+        convert("own", folder / "p.csv", tmp_path / "out", box_form="xywh")
 
 
 def test_nothing_usable_says_why_and_leaves_no_file(folder, tmp_path):

@@ -4,6 +4,7 @@ import copyreg
 import json
 import pickle
 
+import coco_tree
 import numpy as np
 import pytest
 from coco_tree import CROWD, REFS, coco, make_tree, people, points, python2_pickle, ref, save_images, thing
@@ -50,6 +51,31 @@ def test_expressions_for_people_become_rows(tree, tmp_path):
         "the picture is missing": 1, "its annotation is of another picture": 1,
     }  # fmt: skip
     assert report.examples["the sentence is empty"] == ["ref 1:2"]
+
+
+@pytest.mark.parametrize("segmentation", [
+    [[1, 1, 2, 2]], [coco_tree.rectangle(900, 900, 5, 5)], ["a"], {"size": [40, 60], "counts": "zz"}, 7,
+    {"size": [40, 60], "counts": [2400]}, {"size": [60, 40], "counts": [100, 300, 2000]},
+])  # fmt: skip
+def test_a_mask_that_cannot_be_used_leaves_the_row_and_is_counted(tmp_path, monkeypatch, segmentation):
+    """Outlines and run lengths alike; people who are left out for another reason are not counted."""
+    changed = [
+        {**entry, "segmentation": segmentation} if entry["id"] in (1, 4) else entry for entry in coco_tree.ANNOTATIONS
+    ]
+    monkeypatch.setattr(coco_tree, "ANNOTATIONS", changed)
+    report, rows = refcoco(make_tree(tmp_path / "source"), tmp_path / "out")
+    assert [row["mask"] for row in rows["train"][:2]] == ["", ""] and rows["train"][2]["mask"]
+    assert report.skipped.total() == 5
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert saved["written_without"] == {"mask": {"count": 1, "first": ["annotation 1"]}}
+    assert "masks that cannot be used, without which rows are written: 1 (annotation 1)" in report.table()
+    assert validate(tmp_path / "out" / "train.tsv").faults == 0
+
+
+def test_a_person_without_an_outline_has_lost_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco_tree, "ANNOTATIONS", [{**entry, "segmentation": []} for entry in coco_tree.ANNOTATIONS])
+    report, rows = refcoco(make_tree(tmp_path / "source"), tmp_path / "out")
+    assert not report.lost and not any(row["mask"] for row in rows["train"])
 
 
 def test_the_report_compares_with_the_official_numbers(tree, tmp_path):

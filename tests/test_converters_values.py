@@ -8,8 +8,8 @@ from converted import save_labels, save_picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refhcm.data.converters.tables import read_words
 from refhcm.data.converters.values import BadValue, read_boxes, read_mask, read_points
+from refhcm.data.converters.words import read_captions, read_words
 from refhcm.data.masks import decode_mask, encode_mask, extent
 from refhcm.errors import RefHCMError
 
@@ -135,3 +135,51 @@ def test_wrong_words_are_named(tmp_path, content, said):
     (tmp_path / "w.jsonl").write_text(content)
     with pytest.raises(RefHCMError, match=said):
         read_words(tmp_path / "w.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("w.csv", "1_0,a man\n1_1,a girl\n1_2,a boy\n"),
+        ("w.csv", "1_0,a man\n"),
+        ("w.tsv", "1_0\ta man\n1_1\ta girl\n"),
+        ("w.tsv", "text\na man\n"),
+        ("w.csv", "id,box\n1_0,5\n"),
+    ],
+)
+def test_a_table_without_names_of_columns_is_refused(tmp_path, name, content):
+    """Its first person would be taken for a column, and the others' ids for words."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RefHCMError, match="needs the columns id and text"):
+        read_words(tmp_path / name)
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ('{"text": "a man"}\n', "line 1: it has words but no id"),
+    ('{"id": "1_0", "text": "a man", "caption": "a man"}\n', "both give the text"),
+])  # fmt: skip
+def test_words_of_nobody_are_refused(tmp_path, content, said):
+    (tmp_path / "w.jsonl").write_text(content)
+    with pytest.raises(RefHCMError, match=said):
+        read_words(tmp_path / "w.jsonl")
+
+
+PUBLISHED = {
+    "refcihp_val.tsv": "".join(f"1_{k}\t{text}\t1,1,6,7\t3,3\tval/1_{k}.npy\tval/1.jpg\n" for k, text in
+                               enumerate(("a man", "None"))),
+    "capcihp_val.tsv": "1_0\ta man [1, 2]&&a tall man\t1,1,6,7\tAAAA\n1_1\t[3, 4]\t1,1,6,7\tAAAA\n",
+}
+
+
+def test_published_files_are_sources_of_words(tmp_path):
+    for name, content in PUBLISHED.items():
+        (tmp_path / name).write_text(content)
+    assert read_words(tmp_path / "refcihp_val.tsv") == {"1_0": ["a man"]}
+    assert read_captions(tmp_path / "capcihp_val.tsv") == {"1_0": ["a man [1, 2]", "a tall man"], "1_1": []}
+    with pytest.raises(RefHCMError, match="of the kind rhrc: it holds captions, not text"):
+        read_words(tmp_path / "capcihp_val.tsv")
+    with pytest.raises(RefHCMError, match="of the kind rpar: it holds text, not captions"):
+        read_captions(tmp_path / "refcihp_val.tsv")
+    (tmp_path / "own.tsv").write_text("1_0\ta man\tblue\tAAAA\n")
+    with pytest.raises(RefHCMError, match=r"own\.tsv, line 1: the box is not numbers"):
+        read_captions(tmp_path / "own.tsv")

@@ -258,8 +258,21 @@ def test_a_file_may_have_few_bad_rows_and_not_many(faulty, caplog):
 
 
 def test_a_task_that_lacks_its_labels_is_refused(rkpt):
-    with pytest.raises(RefHCMError, match=r"No row of .*rkpt\.tsv can serve task rpar: 6 do not know codes"):
+    with pytest.raises(RefHCMError, match=r"No row of .*rkpt\.tsv can serve task rpar: 6 do not know codes\. Leave"):
         SampleDataset(rkpt, [task("rec"), task("rpar")], 8)
+
+
+def test_validation_leaves_out_a_task_that_no_row_serves_and_refuses_to_be_without_any(rkpt, caplog):
+    plain = SampleDataset(rkpt, [task("rec"), task("rkpt")], 8)
+    samples = SampleDataset(rkpt, [task("rpar"), task("rec"), task("rhrc"), task("rkpt")], 8, drop_idle=True)
+    assert [asked.name for asked in samples.tasks] == ["rec", "rkpt"] and len(samples) == len(plain)
+    for one, other in zip(samples[4], plain[4], strict=True):
+        assert (one["id"], one["task"]) == (other["id"], other["task"])
+        assert np.array_equal(one["target"], other["target"])
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "task rpar: 6 do not know codes" in warnings[0] and "task rhrc" in warnings[0]
+    with pytest.raises(RefHCMError, match=r"task rpar: 6 do not know codes\. Validate on .*--disable-validation"):
+        SampleDataset(rkpt, [task("rpar")], 8, drop_idle=True)
 
 
 def test_unknown_kind_and_empty_file_are_refused(tmp_path, rkpt):
@@ -409,3 +422,38 @@ def test_loader_processes_see_the_same_samples(rkpt):
     for a, b in zip(alone, helped, strict=True):
         assert a["id"] == b["id"] and a["target"].equal(b["target"])
         assert a["net_input"]["patch_images"].equal(b["net_input"]["patch_images"])
+
+
+# -- columns -------------------------------------------------------------------------------------------------
+def person_rows(count, columns=11):
+    row = ["p", "1", "the man", BOX, "", "", "", "", "", "", base64_of(picture(0))]
+    return [[f"p{number}", *row[1:], *[""] * (columns - 11)] for number in range(count)]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [
+    ("rec", [row[:4] + row[5:] for row in rkpt_rows(3)]),
+    ("rkpt", rkpt_rows(3)),
+    ("rpar", [(name, "man", BOX, CODES, "a.png", image) for name, *_, image in rkpt_rows(3)]),
+    ("rhrc", [(name, "a man", BOX, image) for name, *_, image in rkpt_rows(3)]),
+    ("person", person_rows(3)),
+    ("person", person_rows(3, 12)),
+])  # fmt: skip
+@pytest.mark.parametrize("more", [1, -1])
+def test_a_row_with_another_number_of_columns_is_bad_in_every_kind(tmp_path, kind, rows, more):
+    """A tab in the words, say: every field behind it would be read from the wrong column."""
+    wide = len(rows[1])
+    changed = [*rows[1], "more"] if more > 0 else rows[1][:-1]
+    data = ReferringDataset(write(tmp_path / "a.tsv", [rows[0], changed, rows[2]]), kind)
+    bad = []
+    data.load([0, 1], bad)
+    assert [error.why for error in bad] == [f"{wide + more} columns where {wide} are expected."]
+    assert data[2][1].box is not None
+    name = "rec" if "text" in data.file.columns else "rhrc"
+    with pytest.raises(BadRow, match="line 2"):
+        SampleDataset(data, [task(name)], 16, targets=False)[1]
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_row(tmp_path):
+    data = ReferringDataset(write(tmp_path / "a.tsv", [["1_0", "1", "man", BOX, "a" * 5000 + ".png"]]), "rec")
+    with pytest.raises(BadRow, match="line 1: there is no file aaa"):
+        data[0]

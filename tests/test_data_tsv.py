@@ -166,6 +166,29 @@ def test_a_file_of_the_same_size_and_another_time_is_read_anew(table):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of a folder")
+@pytest.mark.parametrize("content", ["a\tb\nlonger\tlong\n", "longer\tlong\na\tb\n", "\ufeffa\tb\nlong\tlo\n"])
+def test_another_file_of_the_same_size_and_time_is_read_as_it_is(tmp_path, content):
+    """A copy that keeps times may put one in the place of another."""
+    path = tmp_path / "t.tsv"
+    path.write_text("id\ttext\nrow\tword\n")
+    assert rows_of(path) == [("id", "text"), ("row", "word")]
+    time = path.stat().st_mtime_ns
+    path.write_text(content.rstrip("\n").ljust(len("id\ttext\nrow\tword\n") - len(content.encode()) + len(content) - 1)
+                    + "\n", encoding="utf-8")  # fmt: skip
+    assert path.stat().st_size == len("id\ttext\nrow\tword\n")
+    os.utime(path, ns=(time, time))
+    wanted = [tuple(line.split("\t")) for line in path.read_text("utf-8-sig").splitlines()]
+    assert rows_of(path) == wanted and rows_of(path) == wanted
+
+
+def test_an_index_that_fits_is_kept_whatever_ends_the_lines(tmp_path, monkeypatch):
+    path = tmp_path / "t.tsv"
+    path.write_bytes(b"\xef\xbb\xbfa\tb\r\n\n\nc\td\r\ne\tf")
+    assert rows_of(path) == [("a", "b"), ("c", "d"), ("e", "f")]
+    monkeypatch.setattr(tsv, "_scan", lambda content: pytest.fail("the index is there"))
+    assert rows_of(path) == [("a", "b"), ("c", "d"), ("e", "f")]
+
+
 def test_a_read_only_folder_is_left_as_it_is(table):
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere; test_folder_that_cannot_be_written_is_no_obstacle stands for it")

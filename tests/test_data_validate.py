@@ -12,7 +12,8 @@ from refhcm import cli
 from refhcm.data.leakage import coco_id, find_leaks, open_file, refuse_leaks
 from refhcm.data.masks import encode_mask
 from refhcm.data.person_file import Person, PersonRow, PersonWriter
-from refhcm.data.rows import LAYOUTS, guess_kind
+from refhcm.data.rows import LAYOUTS, guess_kind, open_rows
+from refhcm.data.tsv import index_path
 from refhcm.data.validate import validate
 from refhcm.errors import RefHCMError
 
@@ -257,3 +258,19 @@ def test_a_training_row_that_cannot_be_read_is_left_to_training(tmp_path):
     assert leaks.rows == [2]
     with pytest.raises(RefHCMError, match="NUL"):
         find_leaks([], [open_file(tmp_path / "train.tsv")])
+
+
+def test_a_file_that_is_no_dataset_gets_no_index_beside_it(tmp_path, run):
+    """A wrong path leaves nothing behind; a dataset whose first row is bad is still one."""
+    page = tmp_path / "docs" / "README.md"
+    page.parent.mkdir()
+    page.write_text("# Title\n\nSome words,\tand a tab.\n")
+    assert run("validate", page)[0] == 1
+    assert run("validate", page, "--kind", "rec")[0] == 1
+    with pytest.raises(RefHCMError, match="as no kind of dataset has"):
+        guess_kind(page)
+    assert [path.name for path in page.parent.iterdir()] == ["README.md"]
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("1\tcut off\n" + "2\t7\tthe man\t1,1,6,7\ta.png\n" * 2)
+    assert len(open_rows(rows, "rec")) == 3
+    assert index_path(rows).is_file()

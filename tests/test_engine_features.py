@@ -1,5 +1,8 @@
 """Ways to train with less: accumulation, mixed precision, recomputation, frozen parts, adapters."""
 
+import json
+import math
+
 import pytest
 import torch
 
@@ -253,6 +256,19 @@ def test_a_single_task_takes_files_of_other_kinds(monkeypatch, data, tmp_path, t
 def test_a_file_that_knows_too_little_for_its_task_is_refused(monkeypatch, data, tmp_path):  # noqa: F811
     with pytest.raises(SystemExit, match="keypoints"):
         train(monkeypatch, data, tmp_path, "--max-update", "1", task="rkpt", source="train/rec.tsv,valid/rec.tsv")
+
+
+def test_validation_goes_without_a_task_that_its_file_does_not_know(monkeypatch, data, tmp_path, caplog):  # noqa: F811
+    """As with few pictures of one's own, of which none that is held out has a caption."""
+    (tmp_path / "train.tsv").write_text((data / "train" / "person.tsv").read_text())
+    lines = [line.split("\t") for line in (data / "valid" / "person.tsv").read_text().splitlines()]
+    (tmp_path / "valid.tsv").write_text("".join("\t".join([*row[:7], "", *row[8:]]) + "\n" for row in lines))
+    stream = {"file": "{split}.tsv", "kind": "person", "tasks": ["rec", "rhrc"], "one_task": True}
+    (tmp_path / "mix.json").write_text(json.dumps({"streams": [stream]}))
+    last = train(monkeypatch, tmp_path, tmp_path / "run", "--max-epoch", "1", "--vocabulary", str(data / "vocabulary"))
+    assert math.isfinite(last["extra_state"]["val_loss"])
+    warnings = [record.getMessage() for record in caplog.records if "Validation goes without" in record.getMessage()]
+    assert len(warnings) == 1 and "valid.tsv can serve task rhrc: 8 do not know captions" in warnings[0]
 
 
 def test_an_epoch_of_a_mix_has_as_many_items_as_asked_for(monkeypatch, data, tmp_path):  # noqa: F811

@@ -28,8 +28,8 @@ from refhcm.engine import going_on, saving, trainer
 from refhcm.engine.criterion import RefHCMLoss
 from refhcm.engine.dataset import CheckedBatches, FairseqSamples
 from refhcm.engine.nonfinite import WINDOW, NonFinite
-from refhcm.engine.stopping import Stop, stop
 from refhcm.errors import RefHCMError
+from refhcm.stopping import Stop, stop
 
 QUICK = ("--disable-validation", "--no-epoch-checkpoints")
 EVERYTHING = ("--store-ema", "--ema-decay", "0.9", "--flip", "0.5", "--zoom", "0.8", "--grounding-weight", "1")

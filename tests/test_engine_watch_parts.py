@@ -184,6 +184,24 @@ def test_a_task_that_cannot_be_scored_is_left_out_and_named(data, tiny_vocabular
     assert len(choose_questions(streams, 4, parts=False)) == 1
 
 
+def test_people_without_words_are_asked_by_region_and_their_boxes_are_not_scored(
+    data, tiny_model, tiny_vocabulary, tiny_label_map, tmp_path, caplog  # noqa: F811
+):  # fmt: skip
+    """As the rows of converted CIHP."""
+    caplog.set_level("INFO")
+    rows = [line.split("\t") for line in (data / "valid" / "rpar.tsv").read_text().splitlines()]
+    (tmp_path / "rpar.tsv").write_text("".join("\t".join([row[0], "None", *row[2:]]) + "\n" for row in rows))
+    task = build("rpar", tiny_vocabulary)
+    rows = ReferringDataset(tmp_path / "rpar.tsv", "rpar", root=data / "valid")
+    chosen = choose_questions([SampleDataset(rows, [task], 64)], 4, parts=True)
+    assert "task rpar is asked by region" in caplog.text
+    made = Answerer(chosen, tiny_model.config, tiny_label_map, FaultTally({}))
+    told = made.score(tiny_model)
+    assert told["rpar/answers"] == 4 and "rpar/parsing_miou" in told and not any("box" in name for name in told)
+    assert set(told) <= set(made.names())
+    assert choose_questions([SampleDataset(rows, [build("rec", tiny_vocabulary)], 64, targets=False)], 4, True) == []
+
+
 # -- the line --------------------------------------------------------------------------------------------------------
 def test_time_left_is_by_the_mean_pace_of_this_process(monkeypatch):
     now = [50.0]

@@ -12,7 +12,7 @@ from refhcm.data.vocabulary_file import describe_vocabulary
 from refhcm.errors import RefHCMError
 from refhcm.inference.comparison import Comparison, Entry, choose_best, choose_figure, find_checkpoints
 from refhcm.inference.load import load, load_run
-from refhcm.inference.report import table
+from refhcm.inference.report import table, told
 from refhcm.inference.scoring import Evaluation, score_saved
 from refhcm.inference.survey import fingerprint
 from refhcm.models.export import export
@@ -84,11 +84,78 @@ def test_several_checkpoints_are_compared_and_the_best_is_named(command, runs, t
     assert f"* best by rec/box/miou: {runs}/{best}.pt" in out
     assert sum(line.startswith(f"{best} * ") for line in out.splitlines()) == 1
 
-    assert command.main(["--score", str(tmp_path / "out"), "--best-by", "miou"]) == 0
-    again = capsys.readouterr().out
-    assert f"* best by rec/box/miou: {tmp_path / 'out'}/{best}" in again
+    assert command.main(["--score", str(tmp_path / "out"), "--json", str(tmp_path / "again.json")]) == 1
+    assert capsys.readouterr().out.strip() == out[out.index("checkpoint ") :].strip()  # the table again, word for word
+    assert json.loads((tmp_path / "again.json").read_text()) == found
     (saved,) = score_saved(tmp_path / "out" / best)
     assert saved.scores["box/miou"] == scores[best]
+
+
+def _saved(folder, questions, ious):
+    """Answers of a checkpoint to the first of its questions, as evaluation saves them; what the last is worth."""
+    folder.mkdir(parents=True)
+    settings, about = {"format": 1}, {"segments": ["box"], "questions": questions, "left_out": {}}
+    (folder / "rec.settings.json").write_text(json.dumps({"task": "rec", "settings": settings, "about": about}))
+    lines = [
+        {"row": row, "id": f"{row}", "size": [40, 30], "text": "a man", "tokens": [5], "score": 0.5, "box_score": 0.5,
+         "box": [0, 0, 20 * iou, 20], "truth": {"box": [0, 0, 20, 20]}} for row, iou in enumerate(ious)
+    ]  # fmt: skip
+    (folder / "rec.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_comparison_that_was_cut_off_names_the_best_of_those_that_answered_everything(command, tmp_path, capsys):
+    """The one that was cut off has met the easy question only, the next has met none."""
+    _saved(tmp_path / "out" / "checkpoint2", 2, [0.9, 0.3])
+    _saved(tmp_path / "out" / "checkpoint10", 2, [0.9, 0.6])
+    _saved(tmp_path / "out" / "checkpoint11", 2, [0.9])
+    _saved(tmp_path / "out" / "checkpoint1", 2, [])
+    assert command.main(["--score", str(tmp_path / "out"), "--best-by", "miou"]) == 1
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["checkpoint2", "checkpoint10"]
+    assert lines[3:] == [
+        "checkpoint1 could not be scored: 2 questions are not answered.",
+        "checkpoint11 could not be scored: 1 questions are not answered.",
+        f"* best by rec/box/miou: {tmp_path / 'out' / 'checkpoint10'}",
+    ]
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{}", '{"checkpoints": [5]}', '{"checkpoints": [{"name": "a", "path": 5}]}', "[" * 100_000,
+    '{"checkpoints": [{"name": "a", "path": "a", "updates": "many"}]}', '{"checkpoints": [], "best_by": 5}',
+])  # fmt: skip
+def test_figures_that_are_not_of_a_comparison_are_refused(command, tmp_path, capsys, content):
+    _saved(tmp_path / "out" / "a", 1, [0.9])
+    (tmp_path / "out" / "figures.json").write_text(content)
+    assert command.main(["--score", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "figures.json" in err and err.count("\n") == 1
+
+
+def test_a_checkpoint_whose_answers_are_gone_is_named(command, tmp_path, capsys):
+    _saved(tmp_path / "out" / "a", 1, [0.9])
+    told = [{"name": name, "path": f"runs/{name}.pt", "updates": 7} for name in ("a", "../b")]
+    told.append({"name": "c", "path": "runs/c.pt", "updates": 9, "same_as": "a"})
+    (tmp_path / "out" / "figures.json").write_text(json.dumps({"checkpoints": told, "best_by": "rkpt/keypoints/ap"}))
+    assert command.main(["--score", str(tmp_path / "out")]) == 1
+    out = capsys.readouterr().out
+    assert "../b could not be scored: its answers are no longer in" in out and "c has the weights of a" in out
+    assert "* best by rec/box/acc@0.5: runs/a.pt" in out  # that other figure was not computed
+
+
+def test_answers_that_nothing_explains_are_named(command, tmp_path, capsys):
+    folder = tmp_path / "out"
+    _saved(folder, 1, [0.9])
+    (folder / "rkpt.jsonl").write_bytes((folder / "rec.jsonl").read_bytes())
+    assert command.main(["--score", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"left out: rkpt. {folder}/rkpt.jsonl stands there without rkpt.settings.json" in out and "\nrec: 1 " in out
+    assert command.main(["--score", str(folder), "--tasks", "rkpt"]) == 1
+    assert "rkpt.jsonl stands there without rkpt.settings.json" in capsys.readouterr().err
+    assert command.main(["--score", str(folder), "--best-by", "miou"]) == 1
+    assert "holds the answers of one model" in capsys.readouterr().err
+    (folder / "rec.settings.json").unlink()
+    assert command.main(["--score", str(folder)]) == 1
+    assert "rec.jsonl stands there without rec.settings.json" in capsys.readouterr().err
 
 
 def test_a_checkpoint_answers_as_the_folder_exported_from_it(runs, tokenizers, tmp_path):
@@ -106,7 +173,7 @@ def test_a_checkpoint_answers_as_the_folder_exported_from_it(runs, tokenizers, t
 def test_a_fault_of_the_data_is_no_fault_of_a_checkpoint(command, runs, tokenizers, data, capsys):
     data.write_text(data.read_text().replace("q.png", "r.png"))
     options = ["--checkpoint", f"{runs}/a/*.pt", "--vocabulary", str(tokenizers), "--data", str(data)]
-    assert command.main(options) == 1
+    assert command.main([*options, "--tasks", "rec"]) == 1
     captured = capsys.readouterr()
     assert "there is no file r.png" in captured.err and captured.out == ""
 
@@ -152,6 +219,13 @@ def test_the_best_is_chosen_by_a_figure_that_is_named_well_enough():
     assert choose_best(Comparison([broken]), None).best is None
     text = choose_best(Comparison([broken, one, two]), None).text()
     assert "one *" in text and "three could not be scored: it is damaged" in text
+
+
+@pytest.mark.parametrize("name", ["box/ap", "keypoints/published_oks@0.75", "uniphd/" + "mask_p_above" * 3])
+def test_a_name_stands_apart_from_its_value(name):
+    lines = told(Evaluation("rkpt", 1, scores={name: 0.25, "box/miou": 0.5})).splitlines()[2:]
+    assert [line.split() for line in lines] == [[name, "0.2500"], ["box/miou", "0.5000"]]
+    assert len({line.index("0.") for line in (each.replace("@0.", "@__") for each in lines)}) == 1
 
 
 def test_tables_line_up():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -17,6 +18,7 @@ from refhcm.errors import RefHCMError
 from refhcm.inference import evaluate_job, evaluation
 from refhcm.inference.choosing import able, check_model, check_tasks, choose_rows, fitting_tasks
 from refhcm.inference.evaluation import evaluate
+from refhcm.inference.scoring import score_saved
 from refhcm.tasks import names
 
 
@@ -96,8 +98,10 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--dtype", "int8"], "Unknown dtype 'int8'"),
     (["--checkpoint", "/nowhere/*.pt"], "No checkpoint is named by '/nowhere/*.pt'"),
     (["--best-by", "acc@0.5"], "belong to --checkpoint"),
-    (["--score", "x", "--data", "y"], "leave --checkpoint, --data, --out and --attention out"),
-    (["--score", "x", "--attention", "2"], "leave --checkpoint, --data, --out and --attention out"),
+    (["--score", "x", "--data", "y", "--limit", "5"], "leave --data and --limit out"),
+    (["--score", "x", "--model", "y"], "leave --model out"),
+    (["--score", "x", "--check", "--published-paste"], "leave --published-paste and --check out"),
+    (["--score", "x", "--attention", "2"], "leave --attention out"),
     (["--attention", "2"], "name the folder for them with --out"),
     (["--attention", "0", "--out", "x"], "attention"),
     (["--score", "/nowhere"], "no saved answers in /nowhere"),
@@ -111,6 +115,23 @@ def test_the_command_refuses_before_it_makes_or_loads_anything(command, monkeypa
     assert err.startswith("evaluate: ") and sentence in err and err.count("\n") == 1 and out == ""
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("keep", [None, 0.0, 0.5])
+def test_a_damaged_model_is_found_before_scenes_are_made(
+    command, monkeypatch, capsys, tmp_path, tiny_folder, name, keep
+):
+    monkeypatch.setattr(evaluate_job, "held_out", lambda *_: pytest.fail("began"))
+    for path in tiny_folder.iterdir():
+        shutil.copy(path, tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    if keep is not None:
+        (tmp_path / name).write_bytes(content[: int(keep * len(content))])
+    assert command.main(["--model", str(tmp_path), "--device", "cpu"]) == 1
+    err = capsys.readouterr().err
+    assert name in err and err.count("\n") == 1
+
+
 @pytest.fixture
 def tiny(monkeypatch, tiny_predictor):
     """The command scores this model, whichever is named."""
@@ -122,11 +143,15 @@ def test_the_command_scores_what_the_file_can_serve(command, capsys, tiny, rows,
     options = ["--data", str(rows.file.path), "--limit", "10", "--json", str(figures)]
     assert command.main(options) == 0
     out = capsys.readouterr().out
-    assert out.startswith("10 questions about 8 pictures per task\n") and "\nrec: 10 questions" in out
+    told = "left out: rkpt (needs keypoints), rpar_full_mask (needs parts), rhrc (needs captions), "
+    told += "s1 (needs keypoints and parts); files of the kind rec do not hold that.\n"
+    told += "10 questions about 8 pictures per task\n"
+    assert out.startswith(told) and "\nrec: 10 questions" in out
     (found,) = json.loads(figures.read_text())
     assert found["task"] == "rec" and found["samples"] == 10 and "box/acc@0.9" in found["scores"]
-    assert command.main([*options, "--markdown"]) == 0
-    assert re.search(r"\n\| metric +\| +value \|\n\|-+\|-+:\|\n\| box/acc@0.5 +\| 0", capsys.readouterr().out)
+    assert command.main([*options, "--tasks", "rec", "--markdown"]) == 0
+    assert re.search(r"\n\| metric +\| +value \|\n\|-+\|-+:\|\n\| box/acc@0.5 +\| 0", out := capsys.readouterr().out)
+    assert "left out" not in out  # what was asked for is all there
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -175,18 +200,46 @@ def test_each_task_is_asked_about_the_rows_that_know_enough(tiny_predictor, mixe
     words = {**others, "ask without words": 1}
     for name, asked, left_out in (
         ("rec", 2, words),
-        ("rkpt", 1, {**words, "do not know keypoints": 1}),
-        ("s1", 1, {**words, "do not know keypoints": 1}),
+        ("rkpt", 2, {**others, "do not know keypoints": 1}),
+        ("s1", 2, {**others, "do not know keypoints": 1}),
         ("rhrc", 2, {**others, "do not know captions": 1}),
     ):
         result = evaluate(tiny_predictor, mixed, "person", name, java=False, progress=False)
         assert (result.samples, result.left_out) == (asked, left_out), name
 
 
+def test_rows_without_words_are_asked_by_region_and_their_boxes_are_not_scored(command, capsys, tiny, mixed, tmp_path):
+    """As CIHP's people are, of which there are no words, whether their file is ours or a published one."""
+    lines = mixed.read_text().splitlines(keepends=True)
+    both = [line for line in lines if line.startswith(("all", "region"))]
+    codes = ",".join(["0"] * 48)
+    published = f"region\tNone\t5,5,20,25\t{codes}\tparts.png\ta.png\n"
+    for content, asked, by_region in ((both[1], 1, 1), (published, 1, 1), ("".join(both), 2, 1), (both[0], 1, 0)):
+        mixed.write_text(content)
+        folder = tmp_path / f"out{len(content)}"
+        assert command.main(["--data", str(mixed), "--tasks", "rpar_full_mask", "--out", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert f"rpar_full_mask: {asked} questions" in out and "parsing/miou" in out
+        assert ("asked by region: 1 questions" in out) == bool(by_region)
+        assert ("box/acc@0.5" in out) == (asked > by_region)
+        (again,) = score_saved(folder)
+        assert (again.by_region, again.scores["box/samples"]) == (by_region, asked - by_region)
+        figures = [json.loads(line)["figures"] for line in (folder / "rpar_full_mask.jsonl").read_text().splitlines()]
+        assert sum("iou" in each for each in figures) == asked - by_region
+
+
+def test_words_that_are_the_whole_question_are_needed(tiny_predictor, mixed):
+    mixed.write_text("".join(line for line in mixed.read_text().splitlines(True) if line.startswith("region")))
+    for name, protocol in (("rec", "own"), ("rkpt", "uniphd")):
+        with pytest.raises(RefHCMError, match="1 ask without words"):
+            evaluate(tiny_predictor, mixed, "person", name, protocol=protocol, progress=False)
+
+
 def test_the_command_says_what_is_not_asked(command, capsys, tiny, mixed):
     assert command.main(["--data", str(mixed), "--tasks", "rec", "rkpt"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("rec: 2 questions about 1 pictures; rkpt: 1 questions about 1 pictures\n")
+    assert out.startswith("2 questions about 1 pictures per task\n")
+    assert "  not asked: 1 rows that ask without words\n" in out
     assert "  not asked: 1 rows that do not know keypoints\n" in out
 
 

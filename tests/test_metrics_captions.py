@@ -217,6 +217,9 @@ JAVA_TOKENS = {
     "a line\nbreak": "a line break",
     "(standing) by [the] {door}": "-lrb- standing -rrb- by -lsb- the -rsb- -lcb- door -rcb-",
     "man(left)": "man -lrb- left -rrb-",
+    "a rock 'n' roll band, rock'n'roll and fish 'n chips": "a rock 'n' roll band rock 'n' roll and fish 'n chips",
+    "pick 'em up in the '90s, size '12'": "pick 'em up in the '90s size 12",
+    "No. 7, nos. 5 and no.9. He said no.": "no. 7 nos. 5 and no. 9 he said no",
     "": "",
 }
 """Texts, and what Stanford's PTBTokenizer of CoreNLP 3.4.1 makes of them as coco-caption runs it (Java 17)."""
@@ -231,7 +234,7 @@ def test_brackets_are_dropped_unless_asked_for():
     assert tokenize("(standing) [x]") == "standing x"
 
 
-@given(st.text(alphabet="ab'n.t-/1,:$(# \nsd", max_size=25))
+@given(st.text(alphabet="ab'n.t-/1,:$(# \nsdo", max_size=25))
 @settings(max_examples=200)
 def test_tokenising_twice_changes_nothing(text):
     assert tokenize(tokenize(text)) == tokenize(text)

@@ -7,12 +7,14 @@ import pickle
 import struct
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 
 import pytest
 import torch
 
 from refhcm.errors import RefHCMError
+from refhcm.inference.load import load
 from refhcm.models.checkpoint import (
     convert_published,
     load_folder,
@@ -328,3 +330,50 @@ def test_a_lightning_file_is_read_without_lightning(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     assert torch.equal(read_published_vqgan(tmp_path / "model.ckpt")["a"], torch.ones(2))
     assert package not in sys.modules
+
+
+# -- nested too deeply ---------------------------------------------------------------------------------------
+def text_pickle(text):
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize("where", ["model", "state_dict", "cfg", "args"])
+@pytest.mark.parametrize("nested", [b"]" * 50_000 + b"a" * 49_999, b")" + b"\x85" * 50_000], ids=["lists", "tuples"])
+def test_a_pickle_that_is_nested_deeply_is_one_sentence(tmp_path, where, nested):
+    """As the file's own entries, or among the arguments, which are compared one by one."""
+    inner = b"}" + text_pickle("x") + nested + b"s"
+    inner = b"}" + text_pickle("model") + inner + b"s" if where == "cfg" else inner
+    others = b"" if where == "model" else text_pickle("model") + b"}s"
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as file:
+        file.writestr("x/data.pkl", b"\x80\x02}" + others + text_pickle(where) + inner + b"s.")
+        file.writestr("x/version", "3\n")
+    for reader in (read_published, read_published_vqgan):
+        with pytest.raises(RefHCMError) as told:
+            reader(tmp_path / "x.pt")
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("where", ["model", "vocabulary", "d_model"])
+@pytest.mark.parametrize("depth", [970, 100_000])
+def test_a_description_that_is_nested_deeply_is_one_sentence(tiny_folder, tmp_path, where, depth):
+    """Deeper than Python reads, and so deep that it is read but hardly printed."""
+    config = json.loads((tiny_folder / "config.json").read_text())
+    (config["model"] if where == "d_model" else config)[where] = "HERE"
+    text = json.dumps(config).replace('"HERE"', "[" * depth + "]" * depth)
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes((tiny_folder / "model.safetensors").read_bytes())
+    with pytest.raises(RefHCMError) as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
+@pytest.mark.parametrize("depth", [970, 100_000])
+def test_a_run_that_starts_from_such_a_description_is_told_so(tmp_path, name, depth):
+    pytest.importorskip("hydra")
+    weights = pytest.importorskip("refhcm.engine.weights")
+    (tmp_path / name).write_text('{"vocabulary": ' + "[" * depth + "]" * depth + "}")
+    for reader in (weights.find_vocabulary, *([weights.image_size_of] if depth > 1000 and "config" in name else [])):
+        with pytest.raises(RefHCMError) as told:
+            reader(str(tmp_path))
+        assert "\n" not in str(told.value)

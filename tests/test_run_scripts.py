@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "run_scripts"
+LAUNCH = str(SCRIPTS / "launch.py")
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the run scripts need bash")
 
 TRAIN = {
@@ -60,9 +61,9 @@ class Call:
     @property
     def program(self):
         """The script or module that runs, and everything behind it."""
-        if self.arguments[:2] != ["-m", "torch.distributed.run"]:
+        if self.arguments[0] != LAUNCH:
             return self.arguments
-        at = next(n for n, argument in enumerate(self.arguments) if argument.endswith(".py"))
+        at = next(n for n, argument in enumerate(self.arguments[1:], 1) if argument.endswith(".py"))
         return self.arguments[at:]
 
 
@@ -229,19 +230,48 @@ def test_shards_need_the_number_of_rows(start):
     assert "data/train-{000000..000003}.tar,data/train-{000000..000003}.tar" in call.arguments
 
 
-def test_an_unknown_precision_is_one_sentence(start):
-    start("rec/train_refcoco.sh", **own("rec"), PRECISION="int8", fails="PRECISION is fp16, bf16, amp, autocast")
+def test_precisions_and_devices_that_do_not_go_together_are_one_sentence(start):
+    for given, said in (
+        ({"PRECISION": "int8"}, "PRECISION is fp16, bf16, amp, autocast or fp32, not int8"),
+        ({"PRECISION": "fp16"}, "PRECISION=fp16 needs a GPU; on the CPU take fp32, autocast or bf16"),
+        ({"PRECISION": "amp"}, "PRECISION=amp needs a GPU"),
+        ({"DEVICE": "gpu"}, "DEVICE is cpu or cuda, not gpu"),
+    ):
+        for script, variables in (("rec/train_refcoco.sh", own("rec")), ("own/train_own.sh", {"DATA": "data"})):
+            assert start(script, **{**variables, "DEVICE": "cpu", **given}, fails=said).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EPOCHS", "0"), ("EPOCHS", "-1"), ("GPUS", "0"), ("GPUS", "-1"), ("GPUS", "two"), ("ACCUMULATE", "0"),
+     ("BATCH", "0"), ("BATCH", "1.5"), ("BATCH", "08"), ("ROWS", "9" * 30), ("WARMUP", "-1"), ("NODES", "x"),
+     ("MASTER_PORT", "0")],
+)  # fmt: skip
+def test_numbers_that_are_none_are_one_sentence(start, name, value):
+    scripts = {"rec/train_refcoco.sh": own("rec")}
+    if name in ("EPOCHS", "BATCH", "GPUS"):
+        scripts["own/train_own.sh"] = {"DATA": "data"}
+    if name in ("GPUS", "NODES", "MASTER_PORT"):
+        scripts["rec/evaluate_refcoco.sh"] = {}
+    for script, variables in scripts.items():
+        said = start(script, **{**variables, name: value}, fails=f"{name} must be a whole number, ")
+        assert said.count("\n") == 1 and f"not '{value}'" in said
+
+
+def test_numbers_may_be_left_out_or_empty_and_warm_up_none_at_all(start):
+    (call,) = start("rec/train_refcoco.sh", **own("rec"), EPOCHS="", GPUS="", WARMUP="0", NODE_RANK="0")
+    assert (call["--max-epoch"], call["--warmup-updates"]) == ("10", "0")
 
 
 # -- several processes ---------------------------------------------------------------------------------------
 def test_several_gpus_and_several_machines(start):
     one, (four,) = start("rec/train_refcoco.sh", **own("rec"))[0], start("rec/train_refcoco.sh", **own("rec"), GPUS="4")
-    assert four.arguments[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    assert four.arguments[:4] == [LAUNCH, "--standalone", "--nproc_per_node", "4"]
     assert int(one["--total-num-update"]) == 4 * int(four["--total-num-update"]) - 20  # an epoch is rounded up
     machines = {"NODES": "2", "GPUS": "4", "MASTER_ADDR": "alpha", "NODE_RANK": "1"}
     (call,) = start("rec/train_refcoco.sh", **own("rec"), **machines)
     assert call.arguments[: call.arguments.index(str(ROOT / "train.py"))] == [
-        "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "4", "--master_addr",
+        LAUNCH, "--nnodes", "2", "--node_rank", "1", "--nproc_per_node", "4", "--master_addr",
         "alpha", "--master_port", "29500",
     ]  # fmt: skip
     for name in ("MASTER_ADDR", "NODE_RANK"):
@@ -253,11 +283,12 @@ def test_the_slurm_script_starts_one_torchrun_per_machine(start, tmp_path):
     tools.mkdir()
     for name, body in (
         ("scontrol", '[ "$*" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"'),
-        ("srun", 'shift; for n in 0 1; do SLURM_NODEID=$n "$@"; done'),
+        ("srun", '[ "$SRUN_CPUS_PER_TASK" = 32 ] && shift && for n in 0 1; do SLURM_NODEID=$n "$@"; done'),
     ):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
-    job = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "7"}
+    job = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "7",
+           "SLURM_CPUS_PER_TASK": "32"}  # fmt: skip  # which srun itself does not read
     spooled = tmp_path / "slurm_script"  # SLURM runs a copy, elsewhere
     shutil.copy(SCRIPTS / "slurm" / "train.sbatch", spooled)
     spooled.chmod(0o755)
@@ -265,7 +296,11 @@ def test_the_slurm_script_starts_one_torchrun_per_machine(start, tmp_path):
     assert [call["--node_rank"] for call in calls] == ["0", "1"]
     for call in calls:
         assert (call["--nnodes"], call["--nproc_per_node"], call["--master_addr"]) == ("2", "8", "n1")
-        assert call["--master_port"] == "20007" and call["--seed"] == "3"
+        assert call["--master_port"] == "10007" and call["--seed"] == "3"
+    for number in ("7", "19999", "20000", "40012345"):  # a port that the system gives to nobody by itself
+        job["SLURM_JOB_ID"] = number
+        (call, _) = start(spooled, str(SCRIPTS / "rec/train_refcoco.sh"), **own("rec"), **job, tools=[tools])
+        assert 10000 <= int(call["--master_port"]) < 30000
     start(spooled, **job, tools=[tools], fails="name the script to run")
 
 
@@ -315,7 +350,7 @@ def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script
     modules = ["refhcm.data.scenes", "refhcm.models.label_map_codes"] * 2
     assert [call.arguments[1] for call in calls[:4]] == modules
     train, export, evaluate, predict = calls[4:]
-    assert train.arguments[1] == "torch.distributed.run" and train["--task"] == task and train["--seed"] == "5"
+    assert train.arguments[0] == LAUNCH and train["--task"] == task and train["--seed"] == "5"
     assert train["--arch"] == "refhcm_compact" and "--tiny" not in train and "--cpu" in train
     data = "try/scenes/train/person.tsv,try/scenes/val/person.tsv"
     folder = script.partition("/")[0]
@@ -394,6 +429,15 @@ def test_own_pictures_are_trained_on_from_anywhere(start):
     assert (call["--data-root"], call["--held-out"]) == ("data", "data/val.tsv")
     assert call["--total-num-update"] == str(2 * ROWS // 8) and call["--init-from"] == str(ROOT / "checkpoints/compact")
     start("own/train_own.sh", fails="set DATA to the folder")
+    for given, said in (
+        ({"MODEL": "/nope"}, "MODEL must be a model folder; there is no /nope/config.json"),
+        ({"SAVE": "data/val.tsv/run"}, "nothing can be written to SAVE=data/val.tsv/run"),
+    ):
+        assert start("own/train_own.sh", **{"DATA": "data", **given}, fails=said).count("\n") == 1
+    (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", DEVICE="cuda", PRECISION="bf16")
+    assert "--bf16" in call and "--cpu" not in call
+    (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", DEVICE="cuda")
+    assert not {"--fp16", "--bf16", "--amp", "--cpu"} & set(call.arguments)
 
 
 def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
@@ -402,7 +446,9 @@ def test_the_label_map_tokenizer_is_trained_and_measured_from_anywhere(start):
     assert call["--nproc_per_node"] == "3" and call["-m"] == "refhcm.models.label_map_training"
     assert [call[name] for name in ("--valid", "--out", "--preset", "--batch", "--kind")] == [
         "data/val.tsv", "map", "published", "8", "person"]  # fmt: skip
-    (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
+    (call,) = start("label_map/evaluate_label_map.sh", DATA="data/val.tsv", TOKENIZER="map", GPUS="3")
+    assert call["--nproc_per_node"] == "3" and call["-m"] == "refhcm.inference.label_map_evaluation"
+    (call,) = start("label_map/evaluate_label_map.sh", "--limit", "5", DATA="data/val.tsv", TOKENIZER="map")
     evaluation = ["-m", "refhcm.inference.label_map_evaluation"]
     assert call.arguments == [*evaluation, "data/val.tsv", "--tokenizer", "map", "--limit", "5"]
     (call,) = start("label_map/evaluate_label_map.sh", DATA="data/val.tsv", TOKENIZER="map", PRESET="mask")

@@ -40,7 +40,7 @@ from ..annotation import KEYPOINT_NAMES, Box
 from ..commands import writable_folder
 from ..json_file import read_json
 from ..masks import apart, mask_extent
-from ..person_file import EDGE, PersonRow, PersonWriter
+from ..person_file import EDGE, PersonRow, PersonWriter, caption_field
 from ..tsv import index_path
 from .pictures import POLICIES, PictureFolder
 from .report import REPORT_FILE, Report
@@ -95,8 +95,6 @@ class Converter:
     options: tuple[Option, ...] = ()
     pictures: bool = True
     """Whether --images and --pictures mean anything to it."""
-    strict: bool = False
-    """Whether it fails (exit code 1) when anything is left out: the source is the user's own and can be mended."""
 
 
 class Job:
@@ -188,6 +186,17 @@ class Job:
         self._writers[split].add(row)
         self._ids.add(row.id)
         self.report.row(split, row)
+
+    def captions(self, listed: Iterable[str], whose: str) -> tuple[str, ...]:
+        """Those of somebody's captions that a row can hold; the others are counted."""
+        kept = []
+        for number, caption in enumerate(listed):
+            with self.guard(f"caption {number} of {whose}"):
+                try:
+                    kept.append(caption_field(caption))
+                except RefHCMError as error:
+                    raise Skip(str(error).rstrip(".")) from error
+        return tuple(kept)
 
     def part_map(self, name: str, parts: np.ndarray) -> str:
         """Write a part map, uint8 (H, W), as a grey PNG; gives the path for a row's `parts`. `name` (without ending)

@@ -4,9 +4,10 @@
 folder with `images/`, `labels/` and `human_ids/`. Each person becomes a row: the box around the person's pixels (x2 =
 last column + 1), the mask, and a part map in which everybody else is background. Labels are the stored numbers of grey
 or palette PNGs; the coloured pictures beside them are never read. CIHP has no words: a row asks by region, unless
---texts or --captions gives words by `{7-digit id}_{person}`, where person 0 is number 1 in Human_ids. `rhrc` leaves
-people without captions out, but they stand in the rows that --everybody adds. LIP knows one person of each picture;
-its class 10 is jumpsuits, which CIHP's classes lack: `lip` marks those pixels as not scored (255).
+--texts or --captions gives words by `{7-digit id}_{person}`, where person 0 is number 1 in Human_ids; the published
+files of RPar and RHrc are such words. `rhrc` leaves people without captions out, but they stand in the rows that
+--everybody adds. LIP knows one person of each picture; its class 10 is jumpsuits, which CIHP's classes lack: `lip`
+marks those pixels as not scored (255).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .base import Converter, Job, Option
 from .everybody import EVERYBODY, add_everybody
 from .pictures import Picture, PictureFolder
 from .skip import Skip
-from .tables import read_words
+from .words import read_captions, read_words
 
 LICENCE = "CIHP and LIP: non-commercial research only"
 OFFICIAL = {"train": {"pictures": 28_280}, "val": {"pictures": 5_000, "people": 17_520}}
@@ -63,12 +64,12 @@ class Words:
     def of(cls, job: Job) -> Words:
         """What --texts and --captions name."""
         texts, captions = (job.option(name) for name in ("texts", "captions"))
-        return cls(read_words(Path(texts)) if texts else {}, read_words(Path(captions)) if captions else {})
+        return cls(read_words(Path(texts)) if texts else {}, read_captions(Path(captions)) if captions else {})
 
-    def take(self, person: str) -> tuple[list[str], tuple[str, ...]]:
+    def take(self, person: str) -> tuple[list[str], list[str]]:
         """Expressions and captions of a person."""
         self.used.add(person)
-        return self.texts.get(person, []), tuple(self.captions.get(person, ()))
+        return self.texts.get(person, []), self.captions.get(person, [])
 
 
 def convert(job: Job) -> None:
@@ -184,7 +185,8 @@ class People:
     ) -> Person:
         """Write the rows of one person, whose pixels have the classes `parts` (H, W); gives what is known of it."""
         name, person = who[0], f"{who[0]}_{who[1]}"
-        texts, captions = self.words.take(person)
+        texts, described = self.words.take(person)
+        captions = self.job.captions(described, person)
         if self.needed and not captions:
             raise Skip("the person has no captions")
         if not parts.any():
@@ -250,9 +252,9 @@ _CIHP_LAYOUT = (
     "Human_ids/ (or images/, labels/ and human_ids/)."
 )
 _LIP_LAYOUT = "LIP's folder with TrainVal_images/ and TrainVal_parsing_annotations/."
-_BY_PERSON = "by person, {picture id}_{number from 0}: JSON, JSON lines, or CSV with the columns id and text"
-_TEXTS = Option("texts", f"a file of expressions {_BY_PERSON}")
-_CAPTIONS = Option("captions", f"a file of captions {_BY_PERSON}")
+_BY_PERSON = "by person, {picture id}_{number from 0}: JSON, JSON lines, CSV with the columns id and text, or"
+_TEXTS = Option("texts", f"a file of expressions {_BY_PERSON} the published refcihp_*.tsv")
+_CAPTIONS = Option("captions", f"a file of captions {_BY_PERSON} the published capcihp_*.tsv")
 _TOKENIZER = Option("tokenizer", "folder with label_map.json (the published VQGAN's or ours): fill in part codes")
 
 CONVERTERS = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ...errors import RefHCMError
 from ..json_file import read_json
 from ..masks import segmentation_mask
 from ..person_file import Person
-from .base import check_places, keypoints_of, need, optional, person_box
+from .base import Job, check_places, keypoints_of, need, optional, person_box
 from .pictures import Picture, PictureFolder
 from .skip import Skip
 
@@ -74,6 +76,7 @@ def coco_picture(pictures: PictureFolder, entry: Mapping[str, Any]) -> Picture:
 
 
 def coco_person(
+    job: Job,
     annotation: Mapping[str, Any],
     size: tuple[int, int],
     keypoints: Mapping[str, Any] | None = None,
@@ -81,31 +84,33 @@ def coco_person(
 ) -> Person:
     """The person of an annotation in a picture of `size` (width, height): box, mask and segment area, and keypoints
     from `keypoints` (an annotation of a person_keypoints file; None: they are not known). Skip for a crowd (unless
-    `crowds`), for a box that is none, and for a mask or keypoints that cannot be read or lie elsewhere.
+    `crowds`), for a box that is none, and for a mask or keypoints that lie elsewhere or keypoints that cannot be read.
+    Where an outline or run lengths cannot be used, or enclose nothing, `job` counts that, and the person has no mask.
     """
     if annotation.get("iscrowd") and not crowds:
         raise Skip("it is a crowd, not a person")
     area = optional(annotation, "area", int, float)
-    segmentation = annotation.get("segmentation")
-    try:
-        mask = None if segmentation is None else segmentation_mask(segmentation, size)
-    except RefHCMError as error:
-        raise Skip("the mask cannot be read") from error
+    mask = None
+    if segmentation := annotation.get("segmentation"):
+        with suppress(RefHCMError):
+            mask = segmentation_mask(segmentation, size)
     points: np.ndarray | None = None
     if keypoints is not None:
         points = keypoints_of(keypoints.get("keypoints"))
     box = person_box(annotation.get("bbox"), size)
     check_places(box, points, mask, size)
+    if segmentation and mask is None:
+        job.report.without("mask", f"annotation {annotation.get('id')}")
     possible = area is not None and 0 < area <= size[0] * size[1]
     return Person(box, points, mask, area=float(area) if area is not None and possible else None)
 
 
-def person_with_keypoints(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+def person_with_keypoints(job: Job, annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
     """As `coco_person` of an annotation that holds keypoints too. Where none is labelled, as of small people, they are
     not known, rather than known to be hidden.
     """
-    person = coco_person(annotation, size, annotation)
-    return person if labelled(person.keypoints) else coco_person(annotation, size)
+    person = coco_person(job, annotation, size, annotation)
+    return person if labelled(person.keypoints) else replace(person, keypoints=None)
 
 
 def is_person(annotation: Mapping[str, Any]) -> bool:

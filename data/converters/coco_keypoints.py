@@ -1,6 +1,6 @@
 """COCO's people with keypoints, and words of your own for them.
 
---expressions and --captions name files of words by annotation id (see `tables.read_words`). A person without an
+--expressions and --captions name files of words by annotation id (see `words.read_words`). A person without an
 expression becomes a row that asks by region, where keypoints are labelled or there is a caption.
 """
 
@@ -17,7 +17,7 @@ from .coco import LICENCE, CocoFile, coco_picture, is_person, person_with_keypoi
 from .everybody import EVERYBODY, CocoPeople, Everybody
 from .pictures import PictureFolder
 from .skip import Skip
-from .tables import read_words
+from .words import read_captions, read_words
 
 NAMES = tuple(f"person_keypoints_{split}{year}.json" for year in (2017, 2014) for split in ("train", "val"))
 OFFICIAL = {
@@ -29,7 +29,9 @@ OFFICIAL = {
 def convert(job: Job) -> None:
     """People as rows `coco:{annotation}:{number}`, or `coco:{annotation}:region`."""
     files = _files(job)
-    texts, captions = (_words(job.option(name)) for name in ("expressions", "captions"))
+    given = job.option("expressions"), job.option("captions")
+    texts = read_words(Path(given[0])) if given[0] else {}
+    captions = read_captions(Path(given[1])) if given[1] else {}
     left = {"expression": set(texts), "caption": set(captions)}
     official = {_split(path): OFFICIAL[path.name] for path in files if path.name in OFFICIAL}
     job.report.expect(official)
@@ -45,9 +47,9 @@ def convert(job: Job) -> None:
             left["expression"].discard(key)
             left["caption"].discard(key)
             with job.guard(f"annotation {number}"):
-                said = texts.get(key, []), tuple(captions.get(key, ()))
+                said = texts.get(key, []), job.captions(captions.get(key, []), key)
                 _add(job, split, coco, annotation, *said, pictures, everybody)
-        everybody.write(CocoPeople(coco.annotations.values(), person_with_keypoints).of)
+        everybody.write(CocoPeople(coco.annotations.values(), partial(person_with_keypoints, job)).of)
     for what, unknown in left.items():
         for key in sorted(unknown):
             job.report.skip(f"no annotation has the id of this {what}", key)
@@ -63,7 +65,7 @@ def _add(
     entry = coco.image(image_id)
     picture = coco_picture(pictures, entry)
     everybody.note(split, str(image_id), partial(coco_picture, pictures, entry))
-    person = person_with_keypoints(annotation, picture.size)
+    person = person_with_keypoints(job, annotation, picture.size)
     if not texts and not captions and person.keypoints is None:
         raise Skip("there is nothing to ask: no keypoint is labelled, and there are no words")
     if not texts:
@@ -96,10 +98,6 @@ def _files(job: Job) -> list[Path]:
 
 def _split(path: Path) -> str:
     return "val" if "val" in path.stem else "test" if "test" in path.stem else "train"
-
-
-def _words(path: str | None) -> dict[str, list[str]]:
-    return read_words(Path(path)) if path else {}
 
 
 CONVERTERS = (

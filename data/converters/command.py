@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import known
+from . import find, known
 from .base import Converter, Options, run
 from .pictures import POLICIES
 from .report import Report
@@ -53,7 +53,7 @@ def listing() -> str:
 
 def convert(arguments: argparse.Namespace) -> tuple[Report, list[Path]]:
     """Run what the arguments name; the report and the files. RefHCMError where nothing can be made of the source."""
-    converter = known()[arguments.name]
+    converter = find(arguments.name)
     given = vars(arguments)
     special = {option.name: given[option.name.replace("-", "_")] for option in converter.options
                if option.name.replace("-", "_") in given}  # fmt: skip

@@ -37,7 +37,7 @@ def convert(job: Job) -> None:
         job.report.read(str(ref.get("split")), "expressions", len(texts) if isinstance(texts, list) else 0)
         with job.guard(f"ref {ref.get('ref_id')}"):
             _add(job, ref, instances, pictures, everybody)
-    everybody.write(CocoPeople(instances.annotations.values(), coco_person).of)
+    everybody.write(CocoPeople(instances.annotations.values(), partial(coco_person, job)).of)
 
 
 def _add(
@@ -70,7 +70,7 @@ def _people(
         if annotation.get("iscrowd"):  # as its own evaluation does
             job.report.read("all", "crowds among targets, passed over")
         else:
-            people.append(coco_person(annotation, size))
+            people.append(coco_person(job, annotation, size))
     if annotations and not people:
         raise Skip("it means crowds only")
     return people

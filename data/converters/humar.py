@@ -115,7 +115,7 @@ def find_picture(pictures: PictureFolder, name: str, image_id: int) -> Picture:
 
 
 def _person(job: Job, annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
-    person = coco_person(annotation, size)
+    person = coco_person(job, annotation, size)
     values = annotation.get("keypoints")
     if not values:
         return person

@@ -48,6 +48,10 @@ COLUMNS: Aliases = {
 """Field -> what its column may be called as well."""
 CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))
 """Columns that may stand for `box`."""
+_NO_BOX = (
+    f"it has no box: call its column {', '.join(('box', *COLUMNS['box']))}, or its four columns "
+    f"{' or '.join(' '.join(corners) for corners in CORNERS)}, and write [] where nobody fits the words"
+)
 PROBLEMS = "problems.txt"
 UPRIGHT = "upright"
 """Folder of photos that were stored turned."""
@@ -113,7 +117,7 @@ class OwnData:
                 raise BadValue(line.error)
             fields, unused = named(_one_box(line.cells), COLUMNS)
             self._unused.update(unused)
-            self._add(fields, line, table, split)
+            self._add(fields, unused, line, table, split)
         except Skip as error:
             found = getattr(error, "found", "")
             self.problems.append(f"{table.name}, {line.where}: {error}{f': {found}' if found else ''}")
@@ -143,12 +147,15 @@ class OwnData:
         report.note(f"{len(self.problems)} of {total} lines cannot be used; {path} says why, line by line")
 
     # -- one line --------------------------------------------------------------------------------------------
-    def _add(self, fields: dict[str, Any], line: Line, table: Path, split: str) -> None:
+    def _add(self, fields: dict[str, Any], unused: list[str], line: Line, table: Path, split: str) -> None:
         if "image" not in fields:
             there = ", ".join(map(repr, list(line.cells)[:8])) or "nothing"
             raise BadValue(f"it has no image: name that column one of {', '.join(('image', *COLUMNS['image']))}", there)
         photo = self._photo = self.photos.get(_word(fields["image"], "image"))
         texts, captions = _texts(fields.get("text")), _captions(fields.get("captions"))
+        if not {"box", "mask"} & set(fields):
+            told = f"not used: {', '.join(unused)}" if unused else f"found: {', '.join(sorted(fields))}"
+            raise BadValue(_NO_BOX, told)
         people = self._people(fields, photo.size)
         if not texts and len(people) != 1:
             raise BadValue("it has neither text nor exactly one box, so nothing is asked", f"{len(people)} boxes")
@@ -167,10 +174,9 @@ class OwnData:
         mask = read_mask(fields["mask"], size, self.folder) if "mask" in fields else None
         if "box" in fields:
             boxes: tuple[Box, ...] = read_boxes(fields["box"], size, self.form)
-        elif mask is not None:
-            boxes = (_mask_box(mask, size),)
         else:
-            raise BadValue("it has no box (write [] where nobody fits the words)", ", ".join(sorted(fields)))
+            assert mask is not None
+            boxes = (_mask_box(mask, size),)
         single = [name for name in ("keypoints", "parts", "mask") if name in fields]
         if len(boxes) != 1 and single:
             raise BadValue(f"it has {' and '.join(single)} but not exactly one box", f"{len(boxes)} boxes")
@@ -357,7 +363,6 @@ CONVERTERS = (
         layout="a table (.jsonl, .json, .csv or .tsv) with columns like image, text and box, or the folder of one; "
         "paths in it count from its folder.",
         licence="your own data, your own terms",
-        strict=True,
         options=(
             Option("box-form", "xyxy: x1, y1, x2, y2 (default); xywh: x, y, width, height", default="xyxy",
                    choices=BOX_FORMS),

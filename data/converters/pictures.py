@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import RefHCMError
+from ..commands import is_file
 from .skip import Skip
 
 POLICIES = ("link", "copy", "embed")
@@ -64,7 +65,7 @@ class PictureFolder:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name (a relative path)."""
-        return name in self._known or (_stays_inside(name) and (self.folder / name).is_file())
+        return name in self._known or (_stays_inside(name) and is_file(self.folder / name))
 
     def _open(self, name: str) -> Picture:
         from ..images import picture_size
@@ -73,7 +74,7 @@ class PictureFolder:
             raise Skip("the name of the picture leaves its folder")
         relative = PurePosixPath(name)
         path = self.folder / relative
-        if not path.is_file():
+        if not is_file(path):
             raise Skip("the picture is missing")
         try:
             size = picture_size(path)

@@ -81,7 +81,7 @@ def convert(job: Job, dataset: str, name: str, poses: bool) -> None:
 
     def read(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
         joined = None if keypoints is None else keypoints.annotations.get(annotation["id"])
-        return coco_person(annotation, size, joined)
+        return coco_person(job, annotation, size, joined)
 
     everybody.write(CocoPeople(instances.annotations.values(), read).of)
 
@@ -105,7 +105,7 @@ def _add(
     picture = coco_picture(pictures, entry)
     everybody.note(split, str(image_id), partial(coco_picture, pictures, entry))
     joined = None if keypoints is None else keypoints.annotation(annotation_id)
-    person = coco_person(annotation, picture.size, joined, crowds=True)
+    person = coco_person(job, annotation, picture.size, joined, crowds=True)
     if joined is not None and not labelled(person.keypoints):
         job.report.read(split, "people without a labelled keypoint")
         if job.option("labelled-only"):

@@ -58,14 +58,14 @@ def convert(job: Job) -> None:
         annotations: dict[int, Mapping[str, Any]] = {}
         for name in instances.split(","):
             annotations |= CocoFile(Path(name)).annotations
-        everybody.write(CocoPeople(annotations.values(), _listed).of)
+        everybody.write(CocoPeople(annotations.values(), partial(_listed, job)).of)
     if job.option("prompt") != "text":
         job.report.note("rows ask by points, which only models can answer that were taught them")
 
 
-def _listed(annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
+def _listed(job: Job, annotation: Mapping[str, Any], size: tuple[int, int]) -> Person:
     """A person of COCO's own files, with keypoints or without."""
-    return (person_with_keypoints if "keypoints" in annotation else coco_person)(annotation, size)
+    return (person_with_keypoints if "keypoints" in annotation else coco_person)(job, annotation, size)
 
 
 def _split(job: Job, split: str, path: Path, pictures: PictureFolder, everybody: Everybody) -> None:
@@ -101,7 +101,7 @@ def _row(
 ) -> PersonRow:
     """The row of a person and an expression or scribbles; Skip where it cannot be asked."""
     picture = _picture(entry, pictures)
-    people = (coco_person(annotation, picture.size, annotation),)
+    people = (coco_person(job, annotation, picture.size, annotation),)
     image_id = coco_id(need(entry, "file_name", str))
     if image_id is None:
         raise Skip("the name of the picture holds no COCO id")

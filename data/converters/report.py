@@ -19,7 +19,8 @@ REPORT_FILE = "report.json"
 class Report:
     """Counts of one conversion.
 
-    `row` counts what is written, `read` what the source holds before anything is left out, `skip` what is left out.
+    `row` counts what is written, `read` what the source holds before anything is left out, `skip` what is left out,
+    `without` what rows are written without.
     `expect` states the source's official numbers, under the names that are given to `read`.
     """
 
@@ -32,6 +33,7 @@ class Report:
         self.official: dict[str, dict[str, int]] = {}
         self.skipped: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = defaultdict(list)
+        self.lost: dict[str, dict[str, None]] = defaultdict(dict)
         self.notes: list[str] = []
 
     def row(self, split: str, row: PersonRow) -> None:
@@ -64,6 +66,10 @@ class Report:
         self.skipped[reason] += 1
         if len(self.examples[reason]) < NAMED:
             self.examples[reason].append(where)
+
+    def without(self, what: str, where: str) -> None:
+        """Count, once, something like a `mask` that cannot be used although the rest of what `where` names can."""
+        self.lost[what][where] = None
 
     def note(self, sentence: str) -> None:
         """Say something else that a reader of the result should know, once."""
@@ -98,6 +104,9 @@ class Report:
             "found_in_source": {split: dict(counts) for split, counts in self.found.items()},
             "official": self.official,
             "skipped": {"total": self.skipped.total(), "reasons": reasons},
+            "written_without": {
+                what: {"count": len(places), "first": list(places)[:NAMED]} for what, places in self.lost.items()
+            },
             "notes": self.notes,
         }
 
@@ -119,6 +128,11 @@ class Report:
         for reason, count in self.skipped.most_common():
             more = ", ..." if count > len(self.examples[reason]) else ""
             lines.append(f"  {count:>9,}  {reason}: {', '.join(self.examples[reason])}{more}")
+        for what, places in self.lost.items():
+            more = ", ..." if len(places) > NAMED else ""
+            named = ", ".join(list(places)[:NAMED])
+            told = f"{what}s that cannot be used, without which rows are written"
+            lines.append(f"{told}: {len(places):,} ({named}{more})")
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
     def _comparison(self) -> Iterable[str]:

@@ -16,7 +16,6 @@ from typing import Any
 
 from ...errors import RefHCMError
 from ..json_file import MAX_JSON_BYTES, loads, read_bytes, read_json
-from ..text import clean_caption
 from .skip import Skip
 
 Aliases = Mapping[str, tuple[str, ...]]
@@ -40,15 +39,16 @@ class Line:
     error: str = ""
 
 
-def read_table(path: Path) -> Iterator[Line]:
-    """The lines of a table, its kind told by the ending of its name. RefHCMError for a file that is none."""
+def read_table(path: Path, needed: Aliases | None = None) -> Iterator[Line]:
+    """The lines of a table, its kind told by the ending of its name. RefHCMError for a file that is none, and for CSV
+    and TSV without one of the columns `needed`."""
     ending = path.suffix.lower()
     if ending in (".jsonl", ".ndjson"):
         return _json_lines(path)
     if ending == ".json":
         return _json_list(path)
     if ending in (".csv", ".tsv"):
-        return _csv(path, ending)
+        return _csv(path, ending, needed or {})
     raise RefHCMError(f"{path} is no table: its name ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
 
 
@@ -67,6 +67,17 @@ def named(cells: Mapping[str, Any], aliases: Aliases) -> tuple[dict[str, Any], l
         else:
             fields[name], by[name] = value, column
     return fields, unknown
+
+
+def check_names(names: list[str], path: Path, needed: Aliases) -> None:
+    """RefHCMError where the first line of a table does not name each of the columns `needed`, once."""
+    try:
+        found, _ = named(dict.fromkeys(names), needed)
+    except Skip as error:
+        raise RefHCMError(f"{path}: {error}.") from error
+    if set(found) != set(needed):
+        told = f" (it names {', '.join(names)[:80]})" if names else ""
+        raise RefHCMError(f"{path} needs the columns {' and '.join(needed)}, named in its first line{told}.")
 
 
 # -- kinds of tables -----------------------------------------------------------------------------------------
@@ -106,7 +117,7 @@ def _object(value: Any, where: str) -> Line:
     return Line(where, {name: cell for name, cell in value.items() if cell is not None and cell != ""})
 
 
-def _csv(path: Path, ending: str) -> Iterator[Line]:
+def _csv(path: Path, ending: str, needed: Aliases) -> Iterator[Line]:
     try:
         content = read_bytes(path, MAX_JSON_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -132,6 +143,7 @@ def _csv(path: Path, ending: str) -> Iterator[Line]:
         where, begin = f"line {begin}", rows.line_num + 1
         if names is None:
             names = _header(row, path)
+            check_names(names, path, needed)
         elif any(cell.strip() for cell in row):
             yield _csv_line(row, names, where)
 
@@ -165,46 +177,3 @@ def _cell(value: str) -> Any:
         return loads(value)
     except (ValueError, RecursionError):
         return value
-
-
-# -- words by person -----------------------------------------------------------------------------------------
-_WORDS: Aliases = {
-    "id": ("anno_id", "person", "person_id", "key"),
-    "words": ("text", "texts", "expression", "expressions", "sentence", "sentences", "caption", "captions"),
-}
-
-
-def read_words(path: Path) -> dict[str, list[str]]:
-    """Words by id, in the order of the file, from
-
-        {"0000006_0": ["a man in a red shirt"], ...}         a JSON object, or one such object per line
-        {"id": "0000006_0", "text": "a man in a red shirt"}  JSON lines or a list of them; `captions` and others too
-        id,text                                              CSV or TSV with these columns
-
-    An id may come again; its words are collected. Words that say nothing, as a list of numbers in brackets alone does
-    (machine-made captions hold such), are left out. RefHCMError names the line that says something else.
-    """
-    found: dict[str, list[str]] = {}
-    if path.suffix.lower() == ".json" and _first_character(path) == "{":
-        lines: Iterator[Line] = iter([Line("the object", read_json(path, dict))])
-    else:
-        lines = read_table(path)
-    for line in lines:
-        if line.error:
-            raise RefHCMError(f"{path}, {line.where}: {line.error}.")
-        fields, _ = named(line.cells, _WORDS)
-        pairs = {str(fields["id"]): fields.get("words")} if "id" in fields else line.cells
-        for name, words in pairs.items():
-            listed = words if isinstance(words, list) else [words]
-            texts = [entry for entry in listed if isinstance(entry, str)]
-            if len(texts) < len(listed):
-                there = ", ".join(list(line.cells)[:8])
-                raise RefHCMError(f"{path}, {line.where}: the words of {name} are missing or no text (found: {there}).")
-            found.setdefault(name, []).extend(text for text in texts if clean_caption(text))
-    return found
-
-
-def _first_character(path: Path) -> str:
-    """The first character of a JSON file that is no space: it tells an object from a list."""
-    with path.open("rb") as file:
-        return file.read(4096).decode("utf-8-sig", "replace").lstrip()[:1]

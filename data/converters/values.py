@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import RefHCMError
 from ..annotation import KEYPOINT_NAMES, Box
+from ..commands import is_file
 from ..fields import is_path, load_part_map, part_map_size
 from ..images import open_image, open_indices, picture_size
 from ..masks import encode_mask, run_lengths, segmentation_mask
@@ -168,7 +169,7 @@ def inside(folder: Path, name: str) -> Path:
     path = Path(name.replace("\\", "/"))  # as Windows writes paths
     if path.is_absolute() or ".." in path.parts:
         raise BadValue("a path leaves the folder of the files: give it relative to that folder", name)
-    if not (folder / path).is_file():
+    if not is_file(folder / path):
         raise BadValue("a file is missing", folder / path)
     return folder / path
 
