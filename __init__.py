@@ -17,14 +17,21 @@ from .errors import MissingExtraError, RefHCMError
 
 if TYPE_CHECKING:
     from .inference.answer import Answer
+    from .inference.draw import draw_answers
     from .inference.load import load
     from .inference.predictor import RefHCMPredictor
+    from .inference.region_map import combine
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "MissingExtraError", "RefHCMError", "RefHCMPredictor", "__version__", "load"]
+__all__ = [
+    "Answer", "MissingExtraError", "RefHCMError", "RefHCMPredictor", "__version__", "combine", "draw_answers", "load",
+]  # fmt: skip
 
-_HOMES = {"Answer": "inference.answer", "load": "inference.load", "RefHCMPredictor": "inference.predictor"}
+_HOMES = {
+    "Answer": "inference.answer", "RefHCMPredictor": "inference.predictor", "combine": "inference.region_map",
+    "draw_answers": "inference.draw", "load": "inference.load",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

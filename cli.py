@@ -9,6 +9,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import io
+import json
 import os
 import platform
 import sys
@@ -80,10 +81,14 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "predict", help="answer one question about a picture, or a file of questions",
-        description="One question: IMAGE and --text or --region. Many: --requests, --images and --answers.",
+        description="One question: IMAGE and --text, --region, --point, --scribble or --everybody. "
+        "Many: --requests, --images and --answers.",
     )  # fmt: skip
     _add_question(parser)
-    parser.add_argument("--out", metavar="DIR", help="write annotated pictures, part maps and JSON into this folder")
+    parser.add_argument(
+        "--everybody", action="store_true", help="find all people, or with --text all whom the words mean"
+    )
+    parser.add_argument("--out", metavar="DIR", help="write annotated pictures, maps and JSON into this folder")
     parser.add_argument(
         "--attention", nargs="*", metavar="NAME",
         help="draw where the model looked, too: for all it answers, or for outputs and keypoints like box left_wrist",
@@ -102,9 +107,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
     parser.add_argument("--text", metavar="WORDS", help="words that point at one person")
     parser.add_argument("--region", nargs=4, type=float, metavar=("X1", "Y1", "X2", "Y2"), help="a box in pixels")
+    parser.add_argument("--point", nargs=2, type=float, metavar=("X", "Y"), help="a place on the person, in pixels")
+    parser.add_argument("--scribble", nargs="+", type=float, metavar="N", help="a line over the person: X Y X Y ...")
     parser.add_argument(
-        "--tasks", nargs="+", metavar="TASK", help="any of box, keypoints, parsing, caption (default: all)"
-    )
+        "--tasks", nargs="+", metavar="TASK",
+        help="any of box, keypoints, parsing, mask, caption, region_map (default: all that the model can do but for "
+        "region_map; of everybody the box)",
+    )  # fmt: skip
     parser.add_argument("--beam", type=int, default=1, metavar="N", help="width of the search (default 1: greedy)")
     _add_model(parser)
 
@@ -117,6 +126,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """`refhcm predict`."""
+    from .inference.summary import summarise
+
     if arguments.requests or arguments.answers or arguments.images:
         return _predict_many(arguments)
     if arguments.image is None:
@@ -127,9 +138,26 @@ def run_predict(arguments: argparse.Namespace) -> int:
         _writable("--out", arguments.out)
     elif options["attention"]:
         raise UsageError("--attention draws pictures: name the folder for them with --out.")
-    answer = _load(arguments)(arguments.image, arguments.text, region=arguments.region, **options)
+    if arguments.everybody:
+        return _predict_everybody(arguments, options)
+    answer = _load(arguments)(arguments.image, **_asked(arguments), **options)
     written = _save(answer, arguments.image, arguments.out) if arguments.out else []
-    print(answer.to_json() if arguments.json else _summary(answer, arguments.image, written))
+    print(answer.to_json() if arguments.json else summarise(answer, arguments.image, written))
+    return 0
+
+
+def _predict_everybody(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    from .inference.answers import save_answers
+    from .inference.summary import summarise_all
+
+    image, text = arguments.image, arguments.text
+    given = {name: value for name, value in options.items() if name != "tasks" or value is not None}
+    answers = _load(arguments).everybody(image, text, **given)
+    written = save_answers(answers, arguments.out, _stem(image), image, text) if arguments.out else []
+    if arguments.json:
+        print(json.dumps([answer.to_dict() for answer in answers], allow_nan=False))
+        return 0
+    print(summarise_all(answers, image, text, written))
     return 0
 
 
@@ -140,8 +168,11 @@ def _predict_many(arguments: argparse.Namespace) -> int:
     missing = [name for name, value in needed.items() if not value]
     if missing:
         raise UsageError(f"{' and '.join(missing)} missing: many questions need {', '.join(needed)}.")
-    if arguments.image or arguments.text or arguments.region or arguments.json:
-        raise UsageError("IMAGE, --text, --region and --json are for one question: leave them out with --requests.")
+    if arguments.image or arguments.everybody or arguments.json or _asked(arguments):
+        raise UsageError(
+            "IMAGE, --text, --region, --point, --scribble, --everybody and --json are for one question: leave them out "
+            "with --requests."
+        )
     if arguments.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {arguments.batch_size}.")
     answers = Path(arguments.answers)
@@ -188,22 +219,23 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 def run_demo(arguments: argparse.Namespace) -> int:
     """`refhcm demo`: the one-instruction form, on one picture or on the bundled samples."""
     from .inference.batch import read_requests
+    from .inference.summary import summarise
 
     options = _options(arguments)
     if arguments.image is not None:
         _check_asked(arguments)
-        asked = [(arguments.image, arguments.text, arguments.region)]
-    elif arguments.text or arguments.region:
-        raise UsageError("No picture was given: name one, or leave --text and --region out to see the samples.")
+        asked = [(arguments.image, _asked(arguments))]
+    elif _asked(arguments):
+        raise UsageError("No picture was given: name one, or leave the question out to see the samples.")
     else:
         requests = read_requests(SAMPLES / "requests.jsonl", SAMPLES)
-        asked = [(r.picture, r.fields.get("text"), r.fields.get("region")) for r in requests if r.picture]
+        asked = [(request.picture, request.question or {}) for request in requests if request.picture]
     _writable("--out", arguments.out)
     model = _load(arguments)
-    for number, (image, text, region) in enumerate(asked, 1):
-        answer = model(image, text, region=region, **options)
+    for number, (image, question) in enumerate(asked, 1):
+        answer = model(image, **question, **options)
         written = _save(answer, image, arguments.out, f"_{number}" if len(asked) > 1 else "")
-        print(_summary(answer, image, written))
+        print(summarise(answer, image, written))
     return 0
 
 
@@ -277,23 +309,43 @@ def run_version(arguments: argparse.Namespace) -> int:
 # -- shared --------------------------------------------------------------------------------------------------
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Tasks, beam and attention, checked before a model is loaded."""
-    from .inference.asking import TASKS, check_attention, check_beam, check_tasks
+    from .inference.asking import check_attention, check_beam, check_tasks
 
     named = getattr(arguments, "attention", None)  # None: not asked for, an empty list: of everything
     try:
-        tasks = check_tasks(",".join(arguments.tasks or TASKS))
+        tasks = check_tasks(",".join(arguments.tasks) if arguments.tasks else None)
         attention = check_attention(named or named is not None, tasks)
         return {"tasks": tasks, "beam": check_beam(arguments.beam), "attention": attention}
     except RefHCMError as error:
         raise UsageError(str(error)) from error
 
 
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What says who is meant, by its name."""
+    given = {name: getattr(arguments, name) for name in ("text", "region", "point", "scribble")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _check_asked(arguments: argparse.Namespace) -> None:
-    """UsageError unless a picture is asked about by words or by a region."""
-    if arguments.text is None and arguments.region is None:
-        raise UsageError("Neither words nor a region were given: say who is meant with --text or --region.")
-    if arguments.text is not None and arguments.region is not None:
-        raise UsageError("Both words and a region were given: ask with --text or with --region.")
+    """UsageError unless a picture is asked about in exactly one way; a scribble becomes a list of points."""
+    names = list(_asked(arguments))
+    if getattr(arguments, "everybody", False):
+        if names not in ([], ["text"]):
+            raise UsageError(f"Both --everybody and --{names[0]} were given: everybody may be narrowed by --text only.")
+        return
+    if not names:
+        raise UsageError(
+            "Neither words nor a region were given: say who is meant with --text, --region, --point or --scribble."
+        )
+    if len(names) > 1:
+        words = {"text": "words", "region": "a region", "point": "a point", "scribble": "a scribble"}
+        one, other = names[:2]
+        raise UsageError(f"Both {words[one]} and {words[other]} were given: ask with --{one} or with --{other}.")
+    numbers = arguments.scribble or []
+    if len(numbers) % 2:
+        raise UsageError(f"--scribble takes pairs of numbers X Y, and not {len(numbers)} numbers.")
+    if numbers:
+        arguments.scribble = list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _writable(switch: str, folder: str | Path) -> None:
@@ -314,26 +366,11 @@ def _load(arguments: argparse.Namespace) -> RefHCMPredictor:
 
 def _save(answer: Answer, image: str | Path, folder: str, suffix: str = "") -> list[Path]:
     """Write the answer's files; their names differ from the picture's, so that it cannot be overwritten."""
-    return answer.save(folder, f"{Path(image).stem}_answer{suffix}", image)
+    return answer.save(folder, _stem(image) + suffix, image)
 
 
-def _summary(answer: Answer, image: str | Path, written: Sequence[Path]) -> str:
-    """The answer in a few lines for a reader."""
-    asked = answer.text if answer.region is None else f"region {' '.join(f'{v:g}' for v in answer.region)}"
-    lines = [f"{image}: {asked}"]
-    lines.append(f"  score      {answer.score:.2f}{'' if answer.present else ': nobody fits'}")
-    if answer.box is not None:
-        lines.append(f"  box        {' '.join(f'{value:.1f}' for value in answer.box)}")
-    if answer.keypoints is not None:
-        lines.append(f"  keypoints  {int((answer.keypoints[:, 2] > 0).sum())} of {len(answer.keypoints)} visible")
-    if answer.parsing is not None:
-        lines.append(f"  parts      {', '.join(answer.parts) or 'none'}")
-    if answer.caption is not None:
-        lines.append(f"  caption    {answer.caption}")
-    if answer.attention_maps is not None and not answer.attention_names:
-        lines.append("  attention  nothing to draw: what it was wanted of was not answered")
-    lines += [f"  written    {path}" for path in written]
-    return "\n".join(lines)
+def _stem(image: str | Path) -> str:
+    return f"{Path(image).stem}_answer"
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class ReferringTask(WatchedTask):
         model = super().build_model(cfg, from_checkpoint)
         self.network = model.config
         described = {"model": self.network.to_dict(), "vocabulary": describe_vocabulary(self.vocabulary)}
+        described["tasks"] = sorted({name for stream in self._mix("train", 1).streams for name in stream.tasks})
         described["region_prompts"] = self.cfg.by_region > 0
         described["point_prompts"] = self.cfg.by_point > 0
         described["loose_regions"] = self.cfg.loose_regions > 0

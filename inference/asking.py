@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..data.annotation import KEYPOINT_NAMES, Box, Question
-from ..errors import RefHCMError
+import numpy as np
 
-TASKS = ("box", "keypoints", "parsing", "caption")
+from ..data.annotation import KEYPOINT_NAMES, Box, Points, Question
+from ..errors import RefHCMError
+from ..tasks.task import MAX_POINTS
+
+TASKS = ("box", "keypoints", "parsing", "mask", "caption", "region_map")
 """What can be asked for."""
+ON_REQUEST = ("region_map",)
+"""Of these, what is answered only where it is named."""
 MAX_CHARACTERS = 1000
 """Length of the words; the longest expressions of the public datasets have a third of this."""
 MAX_BEAM = 32
 
 
-def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
-    """The wanted tasks in the order of `TASKS`, each once; a string may name several, with commas between."""
+def check_tasks(tasks: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """The wanted tasks in the order of `TASKS`, each once; a string may name several, with commas between. None: what
+    the model can do."""
+    if tasks is None:
+        return None
     if not isinstance(tasks, Iterable):
         raise RefHCMError(f"Tasks are a list of {', '.join(TASKS)}, not {tasks!r}.")
     names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else list(tasks)
@@ -29,9 +37,10 @@ def check_tasks(tasks: Sequence[str] | str) -> tuple[str, ...]:
     return tuple(task for task in TASKS if task in names)
 
 
-def check_attention(attention: bool | Sequence[str], tasks: Sequence[str] = TASKS) -> tuple[str, ...]:
-    """Of what attention maps are wanted, as names of outputs and keypoints: none, all outputs that `tasks` asks for, or
-    those that are named."""
+def check_attention(attention: bool | Sequence[str], tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """Of what attention maps are wanted, as names of outputs and keypoints: none, all outputs that `tasks` (as of
+    `check_tasks`) asks for, or those that are named."""
+    tasks = tasks or TASKS
     if isinstance(attention, bool):
         return tuple(tasks) if attention else ()
     if isinstance(attention, str) or not isinstance(attention, Iterable):
@@ -58,10 +67,17 @@ def check_batch_size(batch_size: int) -> int:
 
 
 def check_pair(entry: Any) -> tuple[Any, Any]:
-    """One entry of a list of questions: a picture, and words or a region."""
+    """One entry of a list of questions: a picture, and what is asked about it."""
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise RefHCMError(f"A question is a pair (picture, words or region), not {str(entry)[:80]!r}.")
     return entry[0], entry[1]
+
+
+def check_list(questions: Any, form: str) -> list[Any]:
+    """Questions as a list, each of which has this form."""
+    if isinstance(questions, str | bytes | Mapping) or not isinstance(questions, Iterable):
+        raise RefHCMError(f"Questions are a list of {form}, not {str(questions)[:80]!r}.")
+    return list(questions)
 
 
 def check_beam(beam: int) -> int:
@@ -71,14 +87,39 @@ def check_beam(beam: int) -> int:
     return beam
 
 
-def check_question(text: str | None, region: Sequence[float] | None, size: tuple[int, int]) -> Question:
-    """A question about a picture of `size` (width, height) from either words or a region in its pixels."""
-    if text is not None and region is not None:
-        raise RefHCMError("Both words and a region were given: ask with one of them.")
+def check_asked(asked: Any, size: tuple[int, int]) -> Question:
+    """A question about a picture of `size`: words, a region, or one of them, a point or a scribble by its name, as in
+    {"point": (x, y)}."""
+    if isinstance(asked, Mapping):
+        unknown = [name for name in asked if name not in ("text", "region", "point", "scribble")]
+        if unknown:
+            raise RefHCMError(f"A question has no {unknown[0]!r}: it is asked by text, region, point or scribble.")
+        return check_question(size, **asked)
+    if asked is None or isinstance(asked, str):
+        return check_question(size, text=asked)
+    return check_question(size, region=asked)
+
+
+def check_question(
+    size: tuple[int, int], text: str | None = None, region: Sequence[float] | None = None,
+    point: Sequence[float] | None = None, scribble: Iterable[Sequence[float]] | None = None,
+) -> Question:  # fmt: skip
+    """A question about a picture of `size` (width, height) from words, or from a region, a point or a scribble in its
+    pixels."""
+    ways = {"words": text, "a region": region, "a point": point, "a scribble": scribble}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise RefHCMError(f"Both {given[0]} and {given[1]} were given: ask with one of them.")
     if region is not None:
         return Question(size, region=check_region(region, size))
+    if point is not None:
+        return Question(size, points=(check_points([point], size),))
+    if scribble is not None:
+        return Question(size, points=(check_points(scribble, size),))
     if text is None:
-        raise RefHCMError("Neither words nor a region were given: say who is meant, for example 'the man in red'.")
+        raise RefHCMError(
+            "Neither words nor a region, point or scribble was given: say who is meant, for example 'the man in red'."
+        )
     return Question(size, text=check_text(text))
 
 
@@ -116,3 +157,34 @@ def check_region(region: Any, size: tuple[int, int]) -> Box:
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
         raise RefHCMError(f"The region {x1:g} {y1:g} {x2:g} {y2:g} lies outside the {width} x {height} picture.")
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+
+
+def check_points(points: Any, size: tuple[int, int]) -> Points:
+    """The points that the model is asked with, of a point or scribble in a picture of `size` (width, height).
+
+    Of a scribble those are `MAX_POINTS`, evenly chosen along it, from top to bottom, as in training. RefHCMError when
+    they are no points or one of them lies outside the picture.
+    """
+    try:
+        given = list(points)
+        if any(isinstance(point, str | bytes | bytearray) for point in given):  # each letter might pass for a number
+            raise TypeError
+        places = np.array([tuple(point) for point in given], np.float64)
+        if places.size and (places.ndim != 2 or places.shape[1] != 2):
+            raise TypeError
+    except (TypeError, ValueError, OverflowError) as error:
+        form = "A point is two numbers x y in pixels, and a scribble a list of points"
+        raise RefHCMError(f"{form}, not {str(points)[:80]!r}.") from error
+    if not places.size:
+        raise RefHCMError("The scribble has no points: give at least one.")
+    if not np.isfinite(places).all():
+        raise RefHCMError("A point is two finite numbers x y in pixels.")
+    width, height = size
+    outside = ((places < 0) | (places > size)).any(axis=1)
+    if outside.any():
+        x, y = places[outside.argmax()]
+        raise RefHCMError(f"The point {x:g} {y:g} lies outside the {width} x {height} picture.")
+    if len(places) > MAX_POINTS:
+        places = places[np.linspace(0, len(places) - 1, MAX_POINTS).round().astype(int)]
+    places = places[np.argsort(places[:, 1], kind="stable")]
+    return tuple((float(x), float(y)) for x, y in places)

@@ -1,9 +1,13 @@
 """Many questions from a file: one JSON object per line in, one per line out, in the same order.
 
     {"image": "a.jpg", "text": "the woman in red"}      or      {"image": "a.jpg", "region": [x1, y1, x2, y2]}
+    {"image": "a.jpg", "point": [x, y]}                 or      {"image": "a.jpg", "scribble": [[x, y], [x, y], ...]}
+    {"image": "a.jpg", "everybody": true}               or      {"image": "a.jpg", "everybody": true, "text": "..."}
 
-An answer line repeats its request and adds `present`, `score`, `box`, `keypoints`, `caption` and `parsing` (the path of
-a PNG of part classes, or null). A line that cannot be answered becomes {..., "error": reason}; the others go on.
+An answer line repeats its request and adds `present`, `presence`, `score`, `box`, `keypoints`, `caption`, and for
+`parsing`, `mask` and `region_map` the paths of grey PNG files (see `Answer.save_maps`), or null. A line about everybody
+adds `people`, a list of such values, in their place. A line that cannot be answered becomes {..., "error": reason}; the
+others go on.
 """
 
 from __future__ import annotations
@@ -20,17 +24,26 @@ from tqdm import tqdm
 from ..errors import RefHCMError
 from .answer import Answer
 from .asking import check_batch_size
+from .draw import draw_answers
 
-ANSWER_FIELDS = ("present", "score", "box", "keypoints", "caption")
+ANSWER_FIELDS = (
+    "present", "presence", "score", "box", "keypoints", "caption", "parsing", "mask", "region_map",
+)  # fmt: skip
+NUMBERS = {"region": 4, "point": 2}
+"""How many numbers a field holds."""
 MAX_REQUESTS_BYTES = 1 << 30
 MAX_LINE_BYTES = 1 << 20
 
 
 class Model(Protocol):
-    """What answers questions: `RefHCMPredictor`, or anything with its `many`."""
+    """What answers questions: `RefHCMPredictor`, or anything with these of its methods."""
 
     def many(self, questions: Any, *args: Any, **options: Any) -> list[Answer]:
-        """One answer per (image, words or region)."""
+        """One answer per (image, what is asked)."""
+        ...
+
+    def everybody(self, image: Any, *args: Any, **options: Any) -> list[Answer]:
+        """One answer per person of the picture, or whom the words mean."""
         ...
 
 
@@ -42,8 +55,9 @@ class Request:
     """Line number, from 1."""
     fields: dict[str, Any]
     picture: Path | None = None
-    question: str | tuple[float, ...] | None = None
-    """Words, or a region x1, y1, x2, y2 in pixels of the picture."""
+    question: dict[str, Any] | None = None
+    """The field that it is asked with, by its name, as `many` takes it; nothing, or the words, for `everybody`."""
+    everybody: bool = False
     error: str | None = None
 
 
@@ -75,8 +89,10 @@ def parse_request(number: int, line: bytes, images: Path) -> Request:
         value = _parse_json(line)
         if not isinstance(value, dict):
             raise RefHCMError('The line must hold one JSON object like {"image": "a.jpg", "text": "the man in red"}.')
-        fields = value if "region" in value else {"image": None, "text": None, **value}
-        return Request(number, fields, _picture_path(value.get("image"), images), _question(value))
+        by_words = not any(name in value for name in (*NUMBERS, "scribble", "everybody"))
+        fields = {"image": None, "text": None, **value} if by_words else value
+        picture, everybody = _picture_path(value.get("image"), images), _is_everybody(value)
+        return Request(number, fields, picture, _question(value, everybody), everybody)
     except RefHCMError as error:
         return Request(number, fields, error=str(error))
 
@@ -116,23 +132,43 @@ def _picture_path(name: Any, images: Path) -> Path:
     return path
 
 
-def _question(value: dict[str, Any]) -> str | tuple[float, ...]:
-    text, region = value.get("text"), value.get("region")
-    if text is not None and region is not None:
-        raise RefHCMError('The line has both "text" and "region": give one of them.')
-    if text is None and region is None:
-        raise RefHCMError('The line has neither "text" nor "region": give one of them.')
-    if region is None:
-        if not isinstance(text, str):
-            raise RefHCMError('The field "text" must be a string.')
-        return text
-    numbers = region if isinstance(region, list) and len(region) == 4 else []
-    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-        raise RefHCMError('The field "region" must be four numbers [x1, y1, x2, y2] in pixels.')
+def _is_everybody(value: dict[str, Any]) -> bool:
+    everybody = value.get("everybody", False)
+    if not isinstance(everybody, bool):
+        raise RefHCMError('The field "everybody" must be true or false.')
+    return everybody
+
+
+def _question(value: dict[str, Any], everybody: bool) -> dict[str, Any]:
+    """The one field of the line that says who is meant."""
+    given = {name: value[name] for name in ("text", *NUMBERS, "scribble") if value.get(name) is not None}
+    names = list(given)
+    if len(names) > 1:
+        raise RefHCMError(f'The line has both "{names[0]}" and "{names[1]}": give one of them.')
+    if everybody and names not in ([], ["text"]):
+        raise RefHCMError(f'The line has both "everybody" and "{names[0]}": everybody may be narrowed by "text" only.')
+    if not names and not everybody:
+        raise RefHCMError('The line has neither "text" nor "region", "point" or "scribble": give one of them.')
+    if not isinstance(given.get("text", ""), str):
+        raise RefHCMError('The field "text" must be a string.')
+    for name, count in NUMBERS.items():
+        if name in given and not _are_numbers(given[name], count):
+            form = "four numbers [x1, y1, x2, y2]" if count == 4 else "two numbers [x, y]"
+            raise RefHCMError(f'The field "{name}" must be {form} in pixels.')
+    line = given.get("scribble", [])
+    if not isinstance(line, list) or not all(_are_numbers(point, 2) for point in line):
+        raise RefHCMError('The field "scribble" must be a list of points [x, y] in pixels.')
+    return given
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    """Whether it is a list of so many numbers; RefHCMError for one that no float can hold."""
+    if not isinstance(value, list) or len(value) != count:
+        return False
     try:
-        return tuple(float(number) for number in numbers)
+        return all(not isinstance(n, bool) and isinstance(n, int | float) and math.isfinite(n) for n in value)
     except OverflowError as error:
-        raise RefHCMError('The field "region" holds a number that is too large.') from error
+        raise RefHCMError("The line holds a number that is too large.") from error
 
 
 def run_requests(
@@ -141,9 +177,9 @@ def run_requests(
 ) -> int:  # fmt: skip
     """Answer `requests` and write one JSON line each to the file `answers`; returns how many lines failed.
 
-    Part maps go as PNG files into the folder `files` (made when needed), with `draw` annotated pictures too.
-    `options` (tasks, beam, attention) are handed to `model.many`; attention maps are drawn into `files`.
-    Lines are written as soon as their batch is answered.
+    Part maps and masks go as PNG files into the folder `files` (made when needed), with `draw` annotated pictures too.
+    `options` (tasks, beam, attention) are handed to `model.many`; attention maps are drawn into `files`. Without tasks,
+    of everybody the boxes are wanted. Lines are written as soon as their batch is answered.
     """
     batch_size = check_batch_size(batch_size)
     answers, files = Path(answers), Path(files).resolve()
@@ -154,11 +190,11 @@ def run_requests(
         for start in range(0, len(requests), batch_size):
             chunk = requests[start : start + batch_size]
             for request, outcome in _answer_chunk(model, chunk, options):
-                if isinstance(outcome, Answer):
-                    line = _answer_line(request, outcome, files, draw)
-                else:
+                if isinstance(outcome, str):
                     line = {**request.fields, "error": outcome}
                     failed += 1
+                else:
+                    line = _answer_line(request, outcome, files, draw)
                 out.write(json.dumps(line, allow_nan=False) + "\n")
                 bar.update()
             out.flush()
@@ -167,12 +203,24 @@ def run_requests(
 
 def _answer_chunk(
     model: Model, chunk: Sequence[Request], options: dict[str, Any]
-) -> Iterator[tuple[Request, Answer | str]]:
-    """Each request with its answer or the reason why there is none, in order."""
-    good = [request for request in chunk if request.error is None]
-    outcomes = iter(_ask(model, good, options))
+) -> Iterator[tuple[Request, Answer | list[Answer] | str]]:
+    """Each request with its answer (everybody's: answers) or the reason why there is none, in order."""
+    outcomes = iter(_ask(model, [r for r in chunk if r.error is None and not r.everybody], options))
     for request in chunk:
-        yield request, request.error if request.error is not None else next(outcomes)
+        if request.error is not None:
+            yield request, request.error
+        elif request.everybody:
+            yield request, _ask_everybody(model, request, options)
+        else:
+            yield request, next(outcomes)
+
+
+def _ask_everybody(model: Model, request: Request, options: dict[str, Any]) -> list[Answer] | str:
+    given = {name: value for name, value in options.items() if name != "tasks" or value is not None}
+    try:
+        return model.everybody(request.picture, **(request.question or {}), **given)
+    except (RefHCMError, OSError) as error:
+        return str(error)
 
 
 def _ask(model: Model, requests: Sequence[Request], options: dict[str, Any]) -> list[Answer | str]:
@@ -187,18 +235,30 @@ def _ask(model: Model, requests: Sequence[Request], options: dict[str, Any]) -> 
     return [outcome for request in requests for outcome in _ask(model, [request], options)]
 
 
-def _answer_line(request: Request, answer: Answer, files: Path, draw: bool) -> dict[str, Any]:
-    """The request's fields, the answer's, and the path of its part map, which is written here, as are drawings."""
+def _answer_line(request: Request, outcome: Answer | list[Answer], files: Path, draw: bool) -> dict[str, Any]:
+    """The request's fields, the answer's, and the paths of its maps, which are written here, as are drawings."""
     stem = f"{request.number:06d}"
-    parsing = None
-    if answer.parsing is not None:
-        parsing = str(answer.save_parsing(files / f"{stem}_parts.png"))
+    fields = {name: value for name, value in request.fields.items() if name != "error"}  # it would say that this failed
     if draw:
         files.mkdir(parents=True, exist_ok=True)
-        answer.draw(request.picture).save(files / f"{stem}.png")
+        if isinstance(outcome, Answer):
+            outcome.draw(request.picture).save(files / f"{stem}.png")
+        else:
+            draw_answers(request.picture, outcome, text=fields.get("text")).save(files / f"{stem}.png")
+    if isinstance(outcome, Answer):
+        return {**fields, **_values(outcome, files, stem, request.picture)}
+    people = [
+        _values(answer, files, f"{stem}_{number}", request.picture) for number, answer in enumerate(outcome, 1)
+    ]
+    return {**fields, "people": people}
+
+
+def _values(answer: Answer, files: Path, stem: str, picture: Path | None) -> dict[str, Any]:
+    """`ANSWER_FIELDS` of one answer."""
+    covers = any(value is not None for value in (answer.parsing, answer.mask, answer.region_map))
+    maps = answer.save_maps(files, stem) if covers else {}
     if answer.attention_names:
         files.mkdir(parents=True, exist_ok=True)
-        answer.draw_attention(image=request.picture).save(files / f"{stem}_attention.png")
-    values = answer.to_dict(parsing)
-    fields = {name: value for name, value in request.fields.items() if name != "error"}  # it would say that this failed
-    return {**fields, **{name: values[name] for name in ANSWER_FIELDS}, "parsing": parsing}
+        answer.draw_attention(image=picture).save(files / f"{stem}_attention.png")
+    values = answer.to_dict(**{f"{name}_file": str(path) for name, path in maps.items()})
+    return {name: values[name] for name in ANSWER_FIELDS}

@@ -11,23 +11,9 @@ from PIL import Image, ImageDraw
 from ..data.annotation import KEYPOINT_NAMES, Box
 from ..errors import RefHCMError
 from .attention import AttentionMaps, spread
-from .draw import (
-    BOX_COLOUR,
-    EDGE_COLOUR,
-    FAINT_COLOUR,
-    MOST_ENLARGED,
-    PANEL_COLOUR,
-    PANEL_WIDTH,
-    REGION_COLOUR,
-    TEXT_COLOUR,
-    Colour,
-    Point,
-    asked_about,
-    break_lines,
-    load_font,
-    open_shown,
-    shown_scale,
-)
+from .draw import BOX_COLOUR, MOST_ENLARGED, REGION_COLOUR, asked_about, open_shown, shown_scale
+from .draw_panel import FAINT_COLOUR, PANEL_COLOUR, PANEL_WIDTH, TEXT_COLOUR, break_lines
+from .draw_strokes import EDGE_COLOUR, Colour, Point, load_font
 
 if TYPE_CHECKING:
     from .answer import Answer

@@ -89,8 +89,8 @@ def check(job: Job) -> None:
         return
     if job.attention and not job.out:
         raise RefHCMError("--attention draws pages: name the folder for them with --out.")
-    wanted = job.tasks or fitting_tasks(job.kind or OWN, job.protocol)
-    check_tasks(job.kind or OWN, wanted, job.protocol, job.each)
+    kind = job.kind or OWN
+    check_tasks(kind, job.tasks or fitting_tasks(kind, job.protocol), job.protocol, job.each)
     several = [name for name, task in known().items() if task.meant != "one"]
     if job.each and not set(job.tasks or TASKS[job.protocol]) & set(several):
         raise RefHCMError(f"--each asks about everyone whom an answer names: ask for {' or '.join(several)} as well.")

@@ -20,6 +20,7 @@ from ..models.export import read_run
 from ..models.label_map import LabelMapTokenizer
 from ..models.label_map_files import CONFIG_NAME, MASK, file_names, load_label_map
 from ..models.refhcm import TIED, RefHCM
+from ..tasks import known
 from .predictor import RefHCMPredictor
 from .presence import read_presence
 
@@ -101,10 +102,14 @@ def _predictor(
     for place in (label_maps, text):
         if masks is None and vocabulary.mask_codes and place is not None and (place / file_names(MASK)[0]).is_file():
             masks = load_fitting_masks(place, vocabulary).to(where)
-    # The published weights were never trained to answer part maps as a block; models of ours are.
-    usual = {"block_parsing": section.get("text") != "gpt2"}
-    names = [each.name for each in fields(Abilities)]
-    abilities = Abilities(**{name: _switch(config, name, usual.get(name, False), folder) for name in names})
+    # The published weights were never trained to answer part maps as a block, and their keypoints may lie anywhere.
+    ours = section.get("text") != "gpt2"
+    usual = {"block_parsing": ours, "keypoints_inside": ours}
+    switches = [each.name for each in fields(Abilities) if each.name != "tasks"]
+    abilities = Abilities(
+        tasks=_tasks(config, vocabulary, folder),
+        **{name: _switch(config, name, usual.get(name, False), folder) for name in switches},
+    )
     threshold, presence = _threshold(config, folder), read_presence(config, folder / "config.json")
     return RefHCMPredictor(
         model, vocabulary, label_map, masks=masks, threshold=threshold, abilities=abilities, presence=presence
@@ -222,6 +227,18 @@ def _switch(config: Mapping[str, Any], name: str, usual: bool, folder: Path) -> 
     if not isinstance(value, bool):
         raise RefHCMError(f"{folder / 'config.json'}: {name} must be true or false, not {value!r}.")
     return value
+
+
+def _tasks(config: Mapping[str, Any], vocabulary: Vocabulary, folder: Path) -> tuple[str, ...]:
+    """What config.json says the model was trained for; where it says nothing, all tasks that its tokens allow and, of a
+    model without masks, that are asked about one person."""
+    value = config.get("tasks")
+    if value is None:
+        alone = [name for name, task in known().items() if task.meant == "one" and "mask" not in task.needs]
+        return tuple(known() if vocabulary.mask_codes else alone)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RefHCMError(f"{folder / 'config.json'}: tasks must be a list of names, not {value!r}.")
+    return tuple(value)
 
 
 def _threshold(config: Mapping[str, Any], folder: Path) -> float:

@@ -20,7 +20,7 @@ from PIL import Image
 from ..data.annotation import Annotation, Box, Question
 from ..tasks import Reading
 from .answer import Answer
-from .draw import MOST_ENLARGED, draw_answer
+from .draw import MOST_ENLARGED, draw_answer, draw_answers
 
 SIDE = 480
 """The longer side of a drawn picture, in pixels."""
@@ -29,6 +29,7 @@ MOST_LETTERS = 300
 """Longer captions are cut."""
 QUALITY = 82
 INDEX = "index.html"
+NEAREST = Image.Resampling.NEAREST
 PAIRS = f'Left: the answer. Right: the truth. <a href="{INDEX}">All pages</a>'
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1010px;margin:24px auto;padding:0 12px;color:#1c1e24}
@@ -59,16 +60,12 @@ def resize(picture: Image.Image) -> Image.Image:
 def draw_pair(entry: Entry) -> Image.Image:
     """The answer on the left, the truth on the right. The truth shows only what the task asks for."""
     found, truth = entry.found, entry.truth
-    keypoints = None
-    if found.keypoints is not None and truth.keypoints is not None:
-        keypoints = np.array(truth.keypoints, np.float32)
-        keypoints[:, 2] = keypoints[:, 2] > 0
-    score = found.score if found.box_score is None else found.box_score
-    sides = (
-        _draw(entry, found.box, found.keypoints, found.parts, score),
-        _draw(entry, truth.box if found.box is not None else None, keypoints,
-              truth.parts if found.parts is not None else None, 1.0),
-    )  # fmt: skip
+    if found.people is not None:
+        meant = (truth,) if truth.people is None else truth.people
+        several = [[_shown(entry, one.box) for one in some if one.box is not None] for some in (found.people, meant)]
+        sides = [draw_answers(entry.picture, some, panel=False) for some in several]
+    else:
+        sides = [draw_answer(entry.picture, one, panel=False) for one in _one_person(entry)]
     width, height = sides[0].size
     sheet = Image.new("RGB", (2 * width + GAP, height), "white")
     for place, side in enumerate(sides):
@@ -83,22 +80,47 @@ def as_jpeg(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _draw(
-    entry: Entry, box: Box | None, keypoints: np.ndarray | None, parts: np.ndarray | None, score: float
-) -> Image.Image:
+def _one_person(entry: Entry) -> tuple[Answer, Answer]:
+    """The answer and the truth about one person."""
+    found, truth = entry.found, entry.truth
+    keypoints = None
+    if found.keypoints is not None and truth.keypoints is not None:
+        keypoints = np.array(truth.keypoints, np.float32)
+        keypoints[:, 2] = keypoints[:, 2] > 0
+    score = found.score if found.box_score is None else found.box_score
+    return (
+        _shown(entry, found.box, found.keypoints, found.parts, found.mask, score),
+        _shown(
+            entry,
+            truth.box if found.box is not None or not found.present else None,
+            keypoints,
+            truth.parts if found.parts is not None else None,
+            truth.mask if found.mask is not None else None,
+        ),
+    )
+
+
+def _shown(
+    entry: Entry, box: Box | None, keypoints: np.ndarray | None = None, parts: np.ndarray | None = None,
+    mask: np.ndarray | None = None, score: float = 1.0,
+) -> Answer:  # fmt: skip
+    """One person in the pixels of the page's picture."""
     picture, (width, height) = entry.picture, entry.question.size
     across, down = picture.width / width, picture.height / height
 
     def place(given: Box | None) -> Box | None:
         return given and (given[0] * across, given[1] * down, given[2] * across, given[3] * down)
 
+    def cover(labels: np.ndarray | None) -> np.ndarray | None:
+        return labels if labels is None else np.asarray(Image.fromarray(labels).resize(picture.size, NEAREST))
+
     region = entry.question.region if entry.found.box is None else None
-    points = None if keypoints is None else (keypoints * [across, down, 1]).astype(np.float32)
-    labels = None
-    if parts is not None:
-        labels = np.asarray(Image.fromarray(parts).resize(picture.size, Image.Resampling.NEAREST))
-    answer = Answer(picture.size, None, place(region), True, score, place(box), points, labels)
-    return draw_answer(picture, answer, panel=False)
+    marked = tuple((x * across, y * down) for some in entry.question.points[:1] for x, y in some) or None
+    joints = None if keypoints is None else (keypoints * [across, down, 1]).astype(np.float32)
+    return Answer(
+        picture.size, region=place(region), score=score, box=place(box), keypoints=joints, parsing=cover(parts),
+        mask=cover(mask), points=marked,
+    )  # fmt: skip
 
 
 def page(
@@ -115,8 +137,9 @@ def page(
 
 
 def _section(entry: Entry, jpeg: bytes) -> str:
-    by_words = entry.found.caption is None and entry.question.text is not None
-    asked = f"“{entry.question.text}”" if by_words else "the marked region"
+    asked = "everybody" if entry.question.everybody else "the marked region"
+    if entry.found.caption is None and entry.question.text is not None:
+        asked = f"“{entry.question.text}”"
     source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     texts = ""
     if entry.found.caption is not None:

@@ -1,14 +1,16 @@
-"""Photo and words in, typed answer out: the user's frame (pictures, pixels) over the model's (tensors, tokens).
+"""Photo and words in, typed answer out: the user's frame, pictures and pixels.
 
-One call costs one pass of the vision trunk per picture, one encode and one decode for box, keypoints and parts together
-(the S1 form), and one more encode and decode for the caption, on the same trunk features.
+One call costs one pass of the vision trunk per picture. `plan` says which questions are put to the model for what is
+wanted, and `interview` puts them, all on the same trunk features: one encode and one decode for all that one
+instruction asks for, such as box, keypoints and parts, and one more for a caption.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -21,29 +23,34 @@ from ..errors import RefHCMError
 from ..models.abilities import Abilities, Presence
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
-from ..tasks import Reading, Task, build
+from ..tasks import Task, build, known
 from .answer import Answer, PictureFile
-from .answering import Beginning, ask
-from .asking import TASKS, check_attention, check_batch_size, check_beam, check_pair, check_question, check_tasks
-from .attention import AttentionMaps
-from .shapes import fill_shapes
+from .asking import (
+    check_asked,
+    check_attention,
+    check_batch_size,
+    check_beam,
+    check_list,
+    check_pair,
+    check_question,
+    check_tasks,
+    check_text,
+)
+from .interview import Interview
+from .plan import able, make_plan
 
 Region = Sequence[float]
 """x1, y1, x2, y2 in pixels of the picture."""
-DESCRIPTION_TOKENS = 64
-"""How much of its own description the model is asked with about a region."""
-
-
-@dataclass
-class _Row:
-    """One question on its way: which of the pictures it is about, and what has been found."""
-
-    picture: int
-    question: Question
-    place: Reading
-    caption: Reading | None = None
-    attention: tuple[str, ...] = ()
-    """Of what attention maps are kept."""
+Point = Sequence[float]
+"""x, y in pixels of the picture."""
+Asked = str | Region | Mapping[str, Any]
+"""Words, a region, or one of {"text": ...}, {"region": ...}, {"point": ...}, {"scribble": [...]}."""
+Tasks = Sequence[str] | None
+"""Any of "box", "keypoints", "parsing", "mask", "caption", "region_map"; None: all that the model can do but for region
+maps, which are answered on request."""
+Attention = bool | Sequence[str]
+BATCH = 8
+"""Questions that are put to the model at a time."""
 
 
 def _kept(source: ImageSource, picture: Image) -> Image | PictureFile:
@@ -69,21 +76,51 @@ class ImageView:
         self._features: Tensor | None = features
 
     def __call__(
-        self,
-        text: str | None = None,
-        *,
-        region: Region | None = None,
-        tasks: Sequence[str] = TASKS,
-        beam: int = 1,
-        attention: bool | Sequence[str] = False,
-    ) -> Answer:
+        self, text: str | None = None, *, region: Region | None = None, point: Point | None = None,
+        scribble: Iterable[Point] | None = None, tasks: Tasks = None, beam: int = 1, attention: Attention = False,
+    ) -> Answer:  # fmt: skip
         """As `RefHCMPredictor.__call__`, without running the vision trunk again."""
+        question = check_question(self.size, text, region, point, scribble)
+        return self._ask([question], tasks, beam, attention, 1)[0]
+
+    def many(
+        self, questions: Iterable[Asked], *, tasks: Tasks = None, beam: int = 1, batch_size: int = BATCH,
+        attention: Attention = False,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer many questions about this picture, `batch_size` at a time: one answer per question, in order.
+
+        RefHCMError, before anything is computed, where one of them cannot be used.
+        """
+        asked = [check_asked(one, self.size) for one in check_list(questions, "words and regions")]
+        return self._ask(asked, tasks, beam, attention, check_batch_size(batch_size))
+
+    def everybody(
+        self, text: str | None = None, *, tasks: Tasks = ("box",), beam: int = 1, batch_size: int = BATCH,
+        attention: Attention = False,
+    ) -> list[Answer]:  # fmt: skip
+        """As `RefHCMPredictor.everybody`, without running the vision trunk again."""
+        if text is None:
+            question = Question(self.size, everybody=True)
+        else:
+            question = Question(self.size, text=check_text(text))
+        wanted = check_tasks(tasks)
+        interview = self._interview(None if wanted is None else ("box", *wanted), beam, attention)
+        found = interview.everybody(question, check_batch_size(batch_size))
+        return [replace(answer, source=self._source) for answer in found]
+
+    def _ask(
+        self, questions: Sequence[Question], tasks: Tasks, beam: int, attention: Attention, batch_size: int
+    ) -> list[Answer]:
+        interview = self._interview(check_tasks(tasks), beam, attention)
+        answers: list[Answer] = []
+        for start in range(0, len(questions), batch_size):
+            answers += interview.answer([(0, question) for question in questions[start : start + batch_size]])
+        return [replace(answer, source=self._source) for answer in answers]
+
+    def _interview(self, tasks: tuple[str, ...] | None, beam: int, attention: Attention) -> Interview:
         if self._features is None:
             raise RefHCMError("This view of a picture is closed: open another with model.image(photo).")
-        question = check_question(text, region, self.size)
-        tasks, beam, kept = check_tasks(tasks), check_beam(beam), check_attention(attention, check_tasks(tasks))
-        found = self._predictor.answer(self._features, [(0, question)], tasks, beam, kept)[0]
-        return replace(found, source=self._source)
+        return self._predictor.interview(self._features, tasks, beam, attention)
 
     def __enter__(self) -> ImageView:
         return self
@@ -121,16 +158,19 @@ class RefHCMPredictor:
 
     # -- asking ----------------------------------------------------------------------------------------------
     def __call__(
-        self, image: ImageSource, text: str | None = None, *, region: Region | None = None,
-        tasks: Sequence[str] = TASKS, beam: int = 1, attention: bool | Sequence[str] = False,
+        self, image: ImageSource, text: str | None = None, *, region: Region | None = None, point: Point | None = None,
+        scribble: Iterable[Point] | None = None, tasks: Tasks = None, beam: int = 1, attention: Attention = False,
     ) -> Answer:  # fmt: skip
         """Find one person and say what was asked for about them.
 
         Args:
             image: A file, the bytes of one, a PIL picture or an array [H, W, 3]; see `refhcm.data.images.open_image`.
             text: Words that point at one person, at most 1,000 characters, of which 80 words are read; or
-            region: a box x1, y1, x2, y2 in pixels of the picture, in place of words.
-            tasks: What is wanted: any of "box", "keypoints", "parsing", "caption".
+            region: a box x1, y1, x2, y2 in pixels of the picture; or
+            point: a place x, y on the person, in pixels; or
+            scribble: a line over the person as such places, of which 8 are read, evenly chosen. Points and scribbles
+                are for models that were trained for them (`Abilities.point_prompts`).
+            tasks: What is wanted; see `Tasks`.
             beam: How many answers are followed side by side; 1 is greedy.
             attention: Keep where in the picture the model looked, for `Answer.attention`: of all that is answered, or
                 of outputs and keypoints by their names.
@@ -138,157 +178,73 @@ class RefHCMPredictor:
         Raises RefHCMError, one sentence with cause and cure, when the picture or the question cannot be used.
         """
         with self.image(image) as view:
-            return view(text, region=region, tasks=tasks, beam=beam, attention=attention)
+            return view(
+                text, region=region, point=point, scribble=scribble, tasks=tasks, beam=beam, attention=attention
+            )
 
     def many(
-        self, questions: Iterable[tuple[ImageSource, str | Region]], *, tasks: Sequence[str] = TASKS, beam: int = 1,
-        batch_size: int = 8, attention: bool | Sequence[str] = False,
+        self, questions: Iterable[tuple[ImageSource, Asked]], *, tasks: Tasks = None, beam: int = 1,
+        batch_size: int = BATCH, attention: Attention = False,
     ) -> list[Answer]:  # fmt: skip
-        """Answer questions (image, words or region) in batches; a picture that recurs in a batch is read once.
+        """Answer questions about pictures in batches; a picture that recurs in a batch is read once.
 
+        Many questions about one picture cost its trunk only once as `with model.image(photo) as view: view.many(...)`.
         Returns one answer per question, in order. RefHCMError as soon as one of them cannot be used.
         """
-        tasks, beam, kept = check_tasks(tasks), check_beam(beam), check_attention(attention, check_tasks(tasks))
-        batch_size = check_batch_size(batch_size)
-        if isinstance(questions, str | bytes) or not isinstance(questions, Iterable):
-            raise RefHCMError(f"Questions are a list of pairs (picture, words or region), not {questions!r}.")
-        questions = list(questions)
+        tasks, batch_size = check_tasks(tasks), check_batch_size(batch_size)
+        check_beam(beam), check_attention(attention, tasks)
+        pairs = check_list(questions, "pairs (picture, words or region)")
         answers: list[Answer] = []
-        for start in range(0, len(questions), batch_size):
-            answers += self._answer_batch(questions[start : start + batch_size], tasks, beam, kept)
+        for start in range(0, len(pairs), batch_size):
+            answers += self._answer_batch(pairs[start : start + batch_size], tasks, beam, attention)
         return answers
+
+    def everybody(
+        self, image: ImageSource, text: str | None = None, *, tasks: Tasks = ("box",), beam: int = 1,
+        batch_size: int = BATCH, attention: Attention = False,
+    ) -> list[Answer]:  # fmt: skip
+        """Find all people of a picture, or all whom words mean: at most 20, from left to right by their left edge.
+
+        An empty list means that there is nobody. `score` and `presence` of each answer are those of its place in the
+        list. What else `tasks` wants is asked about each by the box, `batch_size` people at a time, with the vision
+        trunk run once; the boxes stay those of the list. For models that were trained for it.
+        """
+        with self.image(image) as view:
+            return view.everybody(text, tasks=tasks, beam=beam, batch_size=batch_size, attention=attention)
 
     def image(self, image: ImageSource) -> ImageView:
         """A picture to ask many things about: `with model.image(photo) as view: view("the man in red")`."""
         picture = open_image(image)
         return ImageView(self, self._features([self._pixels(picture)]), picture.size, _kept(image, picture))
 
+    @property
+    def able(self) -> tuple[str, ...]:
+        """What can be asked for as `tasks`."""
+        return able(self.abilities, self.label_map is not None, self.masks is not None)
+
+    def interview(self, features: Tensor, tasks: Tasks, beam: int, attention: Attention) -> Interview:
+        """The model's frame: what asks for these tasks about pictures given by their trunk features [N, C, h, w]."""
+        plan = make_plan(check_tasks(tasks), self.abilities, self.label_map is not None, self.masks is not None)
+        return Interview(self, features, plan, check_beam(beam), check_attention(attention, plan.tasks))
+
     def _answer_batch(
-        self, questions: Sequence[tuple[ImageSource, str | Region]], tasks: tuple[str, ...], beam: int,
-        attention: tuple[str, ...],
+        self, pairs: Sequence[tuple[ImageSource, Asked]], tasks: Tasks, beam: int, attention: Attention
     ) -> list[Answer]:  # fmt: skip
         pixels: list[Tensor] = []
         sources: list[Image | PictureFile] = []
-        known: dict[object, tuple[int, tuple[int, int]]] = {}
+        read: dict[object, tuple[int, tuple[int, int]]] = {}
         rows: list[tuple[int, Question]] = []
-        for source, asked in map(check_pair, questions):
+        for source, asked in map(check_pair, pairs):
             key = os.fspath(source) if isinstance(source, str | os.PathLike) else id(source)
-            if key not in known:
+            if key not in read:
                 picture = open_image(source)
-                known[key] = len(pixels), picture.size
+                read[key] = len(pixels), picture.size
                 pixels.append(self._pixels(picture))
                 sources.append(_kept(source, picture))
-            index, size = known[key]
-            text, region = (asked, None) if asked is None or isinstance(asked, str) else (None, asked)
-            rows.append((index, check_question(text, region, size)))
-        found = self.answer(self._features(pixels), rows, tasks, beam, attention)
+            index, size = read[key]
+            rows.append((index, check_asked(asked, size)))
+        found = self.interview(self._features(pixels), tasks, beam, attention).answer(rows)
         return [replace(answer, source=sources[index]) for answer, (index, _) in zip(found, rows, strict=True)]
-
-    # -- answering -------------------------------------------------------------------------------------------
-    @torch.inference_mode()
-    def answer(
-        self, features: Tensor, questions: Sequence[tuple[int, Question]], tasks: tuple[str, ...], beam: int,
-        attention: tuple[str, ...] = (),
-    ) -> list[Answer]:  # fmt: skip
-        """The model's frame: answer checked questions about pictures given by their trunk features.
-
-        features [N, C, h, w]; each question names its picture, 0 to N - 1; tasks, beam and attention as `check_tasks`,
-        `check_beam` and `check_attention` give them.
-        """
-        if "parsing" in tasks and self.label_map is None:
-            others = ", ".join(task for task in TASKS if task != "parsing")
-            raise RefHCMError(f"This model has no label-map tokenizer for 'parsing': ask only for {others}.")
-        name = self._place_task("keypoints" in tasks, "parsing" in tasks)
-        rows = [
-            _Row(picture, question, Reading(box=question.region), attention=attention)
-            for picture, question in questions
-        ]
-        by_region = [row for row in rows if row.question.region is not None]
-        by_words = [row for row in rows if row.question.region is None]
-        if "caption" in tasks or (name != "rec" and not self.abilities.region_prompts):
-            self._describe(features, by_region, beam)
-        if name != "rec":
-            self._complete(name, features, by_region, beam)
-        self._find(name, features, by_words, beam)
-        if "caption" in tasks:
-            self._describe(features, [row for row in by_words if self._is_present(row)], beam)
-        if "parsing" in tasks:
-            self._paste_parts([row for row in rows if self._is_present(row)])
-        return [self._to_answer(row, tasks) for row in rows]
-
-    def _find(self, name: str, features: Tensor, rows: list[_Row], beam: int) -> None:
-        """From words to box, keypoints and parts: one encode, one decode."""
-        readings = self._decode(name, features, rows, [row.question for row in rows], beam)
-        for row, reading in zip(rows, readings, strict=True):
-            row.place = reading
-
-    def _describe(self, features: Tensor, rows: list[_Row], beam: int) -> None:
-        """From the box, given or found, to a caption."""
-        questions = [Question(row.question.size, region=row.place.box) for row in rows]
-        for row, reading in zip(rows, self._decode("rhrc", features, rows, questions, beam), strict=True):
-            row.caption = reading
-
-    def _complete(self, name: str, features: Tensor, rows: list[_Row], beam: int) -> None:
-        """From a given box to keypoints and parts; the box with which the answer begins is the given one.
-
-        The published instructions ask for these by words only, so a model that was not trained for `region_prompts` is
-        asked with its own description of the region.
-        """
-        questions = [
-            row.question if self.abilities.region_prompts else Question(row.question.size, text=self._description(row))
-            for row in rows
-        ]
-        begin = [row.question.region for row in rows]
-        for row, reading in zip(rows, self._decode(name, features, rows, questions, beam, begin), strict=True):
-            row.place = reading
-
-    def _description(self, row: _Row) -> str:
-        """The caption of a row, cut to a length that the encoder takes with the instruction around it."""
-        tokens = self.vocabulary.encode_text(row.caption.caption or "") if row.caption else []
-        return self.vocabulary.decode_text(tokens[:DESCRIPTION_TOKENS]).strip() or "person"
-
-    def _decode(
-        self, name: str, features: Tensor, rows: list[_Row], questions: list[Question], beam: int,
-        begin: list[Beginning] | None = None,
-    ) -> list[Reading]:  # fmt: skip
-        """Put one question per row to the model and read the best answers; `begin`: see `ask`."""
-        if not rows:
-            return []
-        pictures, task = [row.picture for row in rows], self.task(name)
-        return ask(
-            self.model, task, features, pictures, questions, beam, begin=begin, presence=self.presence,
-            attention=any(row.attention for row in rows),
-        )  # fmt: skip
-
-    def _is_present(self, row: _Row) -> bool:
-        return row.question.region is not None or (row.place.box_score or 0.0) >= self.threshold
-
-    def _to_answer(self, row: _Row, tasks: tuple[str, ...]) -> Answer:
-        """What was found, reduced to what was asked for."""
-        question, place, caption = row.question, row.place, row.caption
-        if question.region is None:
-            score = place.box_score or 0.0
-        else:
-            score = place.score or (caption.score if caption else 1.0)
-        present = self._is_present(row)
-        answer = Answer(question.size, question.text, question.region, present, min(max(score, 0.0), 1.0))
-        if not present:
-            return replace(answer, attention_maps=AttentionMaps.of(self.vocabulary)) if row.attention else answer
-        return replace(
-            answer,
-            attention_maps=self._attention_maps(row) if row.attention else None,
-            box=place.box if "box" in tasks else None,
-            keypoints=place.keypoints if "keypoints" in tasks else None,
-            parsing=place.parts,
-            caption=caption.caption if caption and "caption" in tasks else None,
-        )
-
-    def _attention_maps(self, row: _Row) -> AttentionMaps:
-        """What is wanted of them; a box that was given is no answer."""
-        said = [(row.place, [name for name in row.attention if name != "box" or row.question.region is None])]
-        if row.caption is not None:
-            said.append((row.caption, [name for name in row.attention if name == "caption"]))
-        return AttentionMaps.of(self.vocabulary, *said)
 
     # -- pieces ----------------------------------------------------------------------------------------------
     def _pixels(self, picture: Image) -> Tensor:
@@ -303,17 +259,7 @@ class RefHCMPredictor:
         """A referring task (see `refhcm.tasks`) in this model's tokens, made once; ValueError for an unknown name."""
         if name not in self._tasks:
             options = {"block": self.abilities.block_parsing} if name == "s1" else {}
+            if name in known() and "keypoints" in known()[name].needs:
+                options["inside"] = self.abilities.keypoints_inside
             self._tasks[name] = build(name, self.vocabulary, self.abilities.nobody, **options)
         return self._tasks[name]
-
-    def _place_task(self, keypoints: bool, parsing: bool) -> str:
-        """The task whose answer is the box and just what is wanted."""
-        if keypoints:
-            return "s1" if parsing else "rkpt"
-        if parsing:
-            return "rpar_full_mask" if self.abilities.block_parsing else "rpar"
-        return "rec"
-
-    def _paste_parts(self, rows: list[_Row]) -> None:
-        """Decode the codes of all rows at once and put each map into its picture."""
-        fill_shapes([row.place for row in rows], [row.question.size for row in rows], self.label_map)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a model was trained for beside its tasks, as entries of its `config.json`."""
+    """What a model was trained for, as entries of its `config.json`."""
 
+    tasks: tuple[str, ...] = ()
+    """Names of tasks (`refhcm.tasks`) that it was trained for."""
     block_parsing: bool = True
     """Part maps are decoded in one pass."""
     region_prompts: bool = False
@@ -19,6 +21,8 @@ class Abilities:
     """A region need not be the person's box: the answer begins with a better one."""
     nobody: bool = False
     """Words that fit nobody are answered by nothing."""
+    keypoints_inside: bool = True
+    """Keypoints are looked for in the box only."""
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ def read_run(checkpoint: str | Path, averaged: bool = True) -> Trained:
             for name, value in ((averaged_weights(content) if averaged else None) or content["model"]).items()
         }
         updates = int(content["optimizer_history"][-1]["num_updates"])
-        told = [each.name for each in fields(Abilities) if each.name in described]
-        abilities, lora = {name: bool(described[name]) for name in told}, described.get("lora")
+        abilities = {each.name: described[each.name] for each in fields(Abilities) if each.name in described}
+        lora = described.get("lora")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RefHCMError(f"{checkpoint} was not written by RefHCM's train.py; {_CURE}.") from error
     config = ModelConfig.from_dict(sizes)

@@ -42,6 +42,9 @@ class Block:
 
 RuleState = TypeVar("RuleState")
 
+KeypointsState = tuple[int, tuple[int, ...] | int, tuple[Span, Span]]
+"""See `KeypointsRule`."""
+
 
 class Rule(Protocol[RuleState]):
     """One stretch of an answer. Each rule has its own kind of state, hashable, which only it reads."""
@@ -132,40 +135,44 @@ class BoxesRule:
 class KeypointsRule:
     """Any of the named keypoints, in order, each as its name's tokens and two bins; what is not visible is left out.
 
-    A state is (index of the first name still possible, what was said of the current point): the second is a tuple of
-    the name tokens so far, or the number of bins that are still owed.
+    With `inside` they lie in the box that the answer begins with. A state is (index of the first name still possible,
+    what was said of the current point, the bins that x and y may have): the second is a tuple of the name tokens so
+    far, or the number of bins that are still owed.
     """
 
     names: tuple[tuple[int, ...], ...]
     bins: Span
+    inside: bool = False
 
     def __post_init__(self) -> None:
         for i, a in enumerate(self.names):
             if not a or any(b[: len(a)] == a for j, b in enumerate(self.names) if i != j):
                 raise ValueError("Keypoint names must be distinct token sequences, none the beginning of another.")
 
-    def start(self) -> tuple[int, tuple[int, ...] | int]:
-        return 0, ()
+    def start(self, box: tuple[int, ...] = ()) -> KeypointsState:
+        """The state before the first token, of an answer that begins with this box (four bins)."""
+        bounds = ((box[0], box[2] + 1), (box[1], box[3] + 1)) if self.inside and box else (self.bins, self.bins)
+        return 0, (), bounds
 
-    def legal(self, state: tuple[int, tuple[int, ...] | int]) -> Spans:
-        following, said = state
+    def legal(self, state: KeypointsState) -> Spans:
+        following, said, bounds = state
         if isinstance(said, int):
-            return (self.bins,)
+            return (bounds[2 - said],)
         depth = len(said)
         tokens = {name[depth] for name in self.names[following:] if name[:depth] == said}
         return tuple(single(t) for t in sorted(tokens))
 
-    def advance(self, state: tuple[int, tuple[int, ...] | int], token: int) -> tuple[int, tuple[int, ...] | int]:
-        following, said = state
+    def advance(self, state: KeypointsState, token: int) -> KeypointsState:
+        following, said, bounds = state
         if isinstance(said, int):
-            return following, (said - 1 or ())
+            return following, (said - 1 or ()), bounds
         said = (*said, token)
         for index in range(following, len(self.names)):
             if self.names[index] == said:
-                return index + 1, 2
-        return following, said
+                return index + 1, 2, bounds
+        return following, said, bounds
 
-    def may_end(self, state: tuple[int, tuple[int, ...] | int]) -> bool:
+    def may_end(self, state: KeypointsState) -> bool:
         return state[1] == ()
 
     @property
@@ -209,8 +216,9 @@ class BlockRule:
         return len(self.block.queries) + 2
 
 
-State = tuple[int, Hashable]
-"""(index of the rule, its state); an index equal to the number of rules is the end of the answer."""
+State = tuple[int, Hashable, tuple[int, ...]]
+"""(index of the rule, its state, the bins of the box that the answer begins with, once it is there); an index equal to
+the number of rules is the end of the answer."""
 
 
 class Grammar:
@@ -238,13 +246,15 @@ class Grammar:
 
     def start(self) -> State:
         """The state before the first token."""
-        return self._enter(0)
+        return self._enter(0, ())
 
-    def _enter(self, index: int) -> State:
+    def _enter(self, index: int, box: tuple[int, ...]) -> State:
         if index == len(self.rules):
-            return index, None
+            return index, None, box
         rule = self.rules[index]
-        return index, False if isinstance(rule, BlockRule) else rule.start()  # False: `begin` is still owed
+        if isinstance(rule, BlockRule):
+            return index, False, box  # `begin` is still owed
+        return index, rule.start(box) if isinstance(rule, KeypointsRule) else rule.start(), box
 
     def done(self, state: State) -> bool:
         """Whether the answer is complete."""
@@ -259,13 +269,13 @@ class Grammar:
         """Tokens that may come next; empty when the answer is complete or a block is due."""
         if self.done(state):
             return ()
-        index, inner = state
+        index, inner, box = state
         rule = self.rules[index]
         if isinstance(rule, BlockRule):
             return () if inner else (single(rule.block.begin),)
         spans = rule.legal(inner)
         if rule.may_end(inner):
-            following = self._enter(index + 1)
+            following = self._enter(index + 1, box)
             spans += (single(EOS),) if self.done(following) else self.legal(following)
         elif self._is_empty(state):
             spans += (single(EOS),)
@@ -287,23 +297,23 @@ class Grammar:
         """The state after a token; ValueError when the token is not legal."""
         if not _holds(self.legal(state), token):
             raise ValueError(f"Token {token} is not allowed here.")
-        index, inner = state
+        index, inner, box = state
         if token == EOS and self._is_empty(state):
-            return self._enter(len(self.rules))
+            return self._enter(len(self.rules), box)
         rule = self.rules[index]
         if isinstance(rule, BlockRule):
-            return index, True
+            return index, True, box
         if not _holds(rule.legal(inner), token):  # it closes the answer, or opens the stretch behind
-            following = self._enter(index + 1)
+            following = self._enter(index + 1, box)
             return following if self.done(following) else self.advance(following, token)
         inner = rule.advance(inner, token)
         if rule.may_end(inner) and not rule.legal(inner):
-            return self._enter(index + 1)
-        return index, inner
+            return self._enter(index + 1, inner if index == 0 and isinstance(rule, BoxRule) else box)
+        return index, inner, box
 
     def after_block(self, state: State) -> State:
         """The state behind the block that was due."""
-        return self._enter(state[0] + 1)
+        return self._enter(state[0] + 1, state[2])
 
 
 def _holds(spans: Spans, token: int) -> bool:

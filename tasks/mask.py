@@ -161,8 +161,9 @@ class S1Mask(Task):
     prompt = Rec.prompt + " Provide the mask, the parsing map and the keypoints."
 
     def __init__(
-        self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, masks: LabelMapTokenizer | None = None
-    ) -> None:
+        self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, masks: LabelMapTokenizer | None = None,
+        inside: bool = False,
+    ) -> None:  # fmt: skip
         blocks: list[Segment] = [MaskSegment(vocabulary, masks), PartsSegment(vocabulary, block=True)]
-        ends = BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp)
+        ends = BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp, inside)
         super().__init__(vocabulary, [ends[0], *blocks, ends[1]], max_words, clamp)

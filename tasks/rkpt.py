@@ -14,6 +14,8 @@ class RKpt(Task):
     needs = ("box", "keypoints")
     prompt = Rec.prompt + " Provide the bounding box and keypoints."
 
-    def __init__(self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True) -> None:
-        segments: list[Segment] = [BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp)]
+    def __init__(
+        self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, inside: bool = False
+    ) -> None:
+        segments: list[Segment] = [BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp, inside)]
         super().__init__(vocabulary, segments, max_words, clamp)

@@ -20,8 +20,8 @@ class S1(Task):
     prompt = Rec.prompt + " Provide the parsing map and the keypoints."
 
     def __init__(
-        self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, block: bool = True
+        self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, block: bool = True, inside: bool = False
     ) -> None:
-        keypoints, parts = KeypointsSegment(vocabulary, clamp), PartsSegment(vocabulary, block)
+        keypoints, parts = KeypointsSegment(vocabulary, clamp, inside), PartsSegment(vocabulary, block)
         rest: list[Segment] = [parts, keypoints] if block else [keypoints, parts]
         super().__init__(vocabulary, [BoxSegment(vocabulary, clamp), *rest], max_words, clamp)

@@ -85,6 +85,14 @@ def read_box(
     return box, hypothesis.confidence(position, position + 4)
 
 
+def keep_inside(keypoints: np.ndarray, box: Box) -> None:
+    """Move keypoints float32 (17, 3) that are present, and lie outside a box, to its edge, in place."""
+    present = keypoints[:, 2] > 0
+    sides = np.array(box, np.float32)  # which may round them outwards
+    low, high = np.nextafter(sides[:2], np.float32(np.inf)), np.nextafter(sides[2:], np.float32(-np.inf))
+    keypoints[present, :2] = keypoints[present, :2].clip(low, high)
+
+
 def segment_area(annotation: Annotation) -> float | None:
     """Square pixels that a person covers, for OKS: as stated, or else counted in the part map; None: not known."""
     if annotation.area is None and annotation.parts is not None:
@@ -133,13 +141,18 @@ class BoxSegment:
 
 
 class KeypointsSegment:
-    """The labelled keypoints in COCO order, each as its name and two bins (x, y); the others are left out."""
+    """The labelled keypoints in COCO order, each as its name and two bins (x, y); the others are left out.
+
+    With `inside` those of an answer lie in its own box. Of a person behind another, people know joints that may lie
+    outside, so training teaches them where they are.
+    """
 
     name = "keypoints"
 
-    def __init__(self, vocabulary: Vocabulary, clamp: bool = True) -> None:
+    def __init__(self, vocabulary: Vocabulary, clamp: bool = True, inside: bool = False) -> None:
         self.vocabulary = vocabulary
         self.clamp = clamp
+        self.inside = inside
         self.names = tuple(tuple(vocabulary.encode_text(" " + name)) for name in KEYPOINT_NAMES)
 
     def extend(self, target: Target, annotation: Annotation) -> None:
@@ -151,7 +164,7 @@ class KeypointsSegment:
                 append(target, [*name, *self.vocabulary.quantize([x / width, y / height], self.clamp)])
 
     def rule(self) -> KeypointsRule:
-        return KeypointsRule(self.names, self.vocabulary.bin_span)
+        return KeypointsRule(self.names, self.vocabulary.bin_span, self.inside)
 
     def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
         points = np.zeros((len(self.names), 3), np.float32)
@@ -163,6 +176,8 @@ class KeypointsSegment:
             points[index] = (*place, hypothesis.confidence(at, at + 2))
             reading.stretches[KEYPOINT_NAMES[index]] = at, at + 2
             position = at + 2
+        if self.inside and reading.box is not None:  # the grammar sees to it up to the size of a bin
+            keep_inside(points, reading.box)
         reading.keypoints = points
         return position
 

@@ -113,9 +113,10 @@ def people_predictor(people_model, tiny_label_map, tiny_masks):
     """A predictor with all abilities."""
     from refhcm.inference.predictor import RefHCMPredictor
     from refhcm.models.abilities import Abilities
+    from refhcm.tasks import names
 
     model, vocabulary = people_model
-    able = Abilities(region_prompts=True, point_prompts=True, nobody=True)
+    able = Abilities(tuple(names()), region_prompts=True, point_prompts=True, nobody=True)
     return RefHCMPredictor(model, vocabulary, tiny_label_map, masks=tiny_masks, abilities=able)
 
 

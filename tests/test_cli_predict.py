@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from refhcm import cli
+from refhcm.inference.batch import ANSWER_FIELDS
 
 WORDS = ["--text", "the man in the red coat"]
 
@@ -76,17 +77,38 @@ def test_many_questions_go_on_after_a_bad_one(run, picture, tmp_path):
     good, bad = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert code == 1 and "1 of 2 requests failed" in err
     assert bad["image"] == "b.png" and bad["text"] == "the man" and "no picture at" in bad["error"]
-    assert set(good) == {"image", "text", "present", "score", "box", "keypoints", "caption", "parsing"}
+    assert set(good) == {"image", "text", *ANSWER_FIELDS} and good["region_map"] is None
     assert np.asarray(Image.open(good["parsing"])).shape == (60, 90)
     requests.write_text('{"image": "a.png", "text": "the man"}\n')
     assert run(*many, "--out", tmp_path / "drawn", "--tasks", "box")[0] == 0
     assert (tmp_path / "drawn" / "000001.png").is_file()
 
 
+def test_everybody_points_and_maps_have_their_switches(run, picture, people_predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda arguments: people_predictor)
+    code, out, _ = run("predict", picture, "--everybody", "--json")
+    people = json.loads(out)
+    assert code == 0 and len(people) > 2 and all(person["box"] and person["keypoints"] is None for person in people)
+    code, out, _ = run("predict", picture, "--everybody", *WORDS, "--tasks", "mask", "--out", tmp_path / "o")
+    assert code == 0 and f"{WORDS[1]}: " in out and "mask" in out and (tmp_path / "o" / "a_answer_1_mask.png").is_file()
+    assert (tmp_path / "o" / "a_answer.png").is_file()
+    assert json.loads(run("predict", picture, "--point", 40, 30, "--json")[1])["points"] == [[40, 30]]
+    scribble = ["--scribble", 40, 30, 41, 20, "--tasks", "box", "region_map", "--out", tmp_path]
+    code, out, _ = run("predict", picture, *scribble)
+    assert code == 0 and "points 41 20, 40 30" in out and "other people" in out
+    assert np.asarray(Image.open(tmp_path / "a_answer_region_map.png")).shape == (60, 90)
+    requests = tmp_path / "in.jsonl"
+    requests.write_text('{"image": "a.png", "everybody": true}\n{"image": "a.png", "point": [4, 5]}\n')
+    many = ["--requests", requests, "--images", tmp_path, "--answers", tmp_path / "out.jsonl"]
+    assert run("predict", *many)[0] == 0
+    everybody, point = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(everybody["people"]) == len(people) and point["box"]
+
+
 def test_the_demo_draws_one_picture(run, picture, tmp_path):
     code, _, _ = run("demo", picture, *WORDS, "--out", tmp_path / "o")
     assert code == 0 and sorted(path.name for path in (tmp_path / "o").iterdir()) == [
-        "a_answer.json", "a_answer.png", "a_answer_parts.png",
+        "a_answer.json", "a_answer.png", "a_answer_mask.png", "a_answer_parts.png",
     ]  # fmt: skip
 
 
@@ -109,6 +131,13 @@ def test_the_demo_draws_one_picture(run, picture, tmp_path):
         (["predict", "--requests", "x", "--images", "x", "--answers", "y", "--batch-size", "0"], 2, "at least 1"),
         (["predict", "absent.png", "--text", "x"], 1, "no picture at absent.png"),
         (["predict", "a.png"], 2, "Neither words nor a region"),
+        (["predict", "a.png", "--point", "900", "5"], 1, "outside the 90 x 60 picture"),
+        (["predict", "a.png", "--point", "5", "5"], 1, "not trained to be asked by points"),
+        (["predict", "a.png", "--scribble", "5", "5", "7"], 2, "pairs of numbers"),
+        (["predict", "a.png", "--everybody"], 1, "not trained to find everybody"),
+        (["predict", "a.png", "--everybody", "--point", "1", "2"], 2, "Both --everybody and --point"),
+        (["predict", "a.png", "--point", "1", "2", "--scribble", "1", "2"], 2, "Both a point and a scribble"),
+        (["predict", "--everybody", "--requests", "x", "--images", "x", "--answers", "y"], 2, "one question"),
         (["demo", "a.png"], 2, "Neither words nor a region"),
         (["predict", "a.png", "--text", ""], 1, "words are empty"),
         (["predict", "a.png", "--text", "man " * 2500], 1, "10,000 characters"),

@@ -106,6 +106,7 @@ def test_everything_is_learnt_in_one_run_and_answered(monkeypatch, folder, grown
     masks = ["--masks", str(folder / "masks")]
     export.main([checkpoint, str(tmp_path / "model"), "--vocabulary", str(grown / "new"), *masks])
     model = refhcm.load(tmp_path / "model")
+    assert set(model.abilities.tasks) == set(TASKS)
     assert model.abilities.nobody and model.abilities.point_prompts and model.abilities.loose_regions
     for reading in answer_batch(model.model, model.task("res"), batch(folder, model, "res"), masks=model.masks):
         assert 0 <= reading.presence <= 1 and reading.present == (reading.box is not None)

@@ -12,7 +12,8 @@ from pycocotools import mask as coco
 from refhcm.data.annotation import PART_NAMES
 from refhcm.errors import RefHCMError
 from refhcm.inference.answer import Answer
-from refhcm.inference.draw import BOX_COLOUR, LEFT_COLOUR, MIDDLE_COLOUR, RIGHT_COLOUR
+from refhcm.inference.draw import BOX_COLOUR
+from refhcm.inference.draw_strokes import LEFT_COLOUR, MIDDLE_COLOUR, RIGHT_COLOUR
 
 SIZE = (80, 60)
 
@@ -66,9 +67,10 @@ def test_what_is_saved_reads_back(tmp_path):
     picture = Image.new("RGB", SIZE, "gray")
     answer = some_answer()
     paths = answer.save(tmp_path / "new" / "folder", "one", picture)
-    assert [path.name for path in paths] == ["one.json", "one_parts.png", "one.png"]
+    assert [path.name for path in paths] == ["one.json", "one_parts.png", "one_mask.png", "one.png"]
     value = json.loads(paths[0].read_text())
     assert (np.asarray(Image.open(paths[0].parent / value["parsing"])) == answer.parsing).all()
+    assert (np.asarray(Image.open(paths[0].parent / value["mask"])) == 255 * answer.mask).all()
     assert some_answer(parsing=None).save(tmp_path, "two") == [tmp_path / "two.json"]
     with pytest.raises(ValueError, match="ask for 'parsing'"):
         some_answer(parsing=None).save_parsing(tmp_path / "three.png")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from refhcm.errors import RefHCMError
 from refhcm.inference.answer import Answer
-from refhcm.inference.asking import check_question
-from refhcm.inference.batch import parse_request, read_requests, run_requests
+from refhcm.inference.asking import check_asked
+from refhcm.inference.batch import ANSWER_FIELDS, parse_request, read_requests, run_requests
 
 
 class Stub:
@@ -25,11 +25,19 @@ class Stub:
         answers = []
         for image, asked in questions:
             size = open_image(image).size
-            text, region = (asked, None) if isinstance(asked, str) else (None, asked)
-            question = check_question(text, region, size)
-            parsing = np.ones(size[::-1], np.uint8) if "parsing" in tasks else None
+            question = check_asked(asked, size)
+            parsing = np.ones(size[::-1], np.uint8) if "parsing" in (tasks or ()) else None
             answers.append(Answer(size, question.text, question.region, box=(0, 0, *size), parsing=parsing))
         return answers
+
+    def everybody(self, image, text=None, tasks=("box",), **options):
+        from refhcm.data.images import open_image
+
+        width, height = open_image(image).size
+        self.calls.append(tasks)
+        boxes = [] if text == "giants" else [(0, 0, 5, height), (5, 0, width, height)]
+        mask = np.ones((height, width), bool) if "mask" in tasks else None
+        return [Answer((width, height), text, box=box, mask=mask) for box in boxes]
 
 
 @pytest.fixture
@@ -68,8 +76,8 @@ def test_bad_lines_get_a_reason_in_their_place_and_the_rest_go_on(tmp_path, imag
     assert failed == 4 and len(answers) == 7
     assert ["error" in answer for answer in answers] == [False, True, True, True, False, True, False]
     assert answers[0] == {
-        "image": "a.png", "text": "the man", "id": 7, "present": True, "score": 0.0, "box": [0, 0, 20, 10],
-        "keypoints": None, "caption": None, "parsing": None,
+        "image": "a.png", "text": "the man", "id": 7, "present": True, "presence": None, "score": 0.0,
+        "box": [0, 0, 20, 10], "keypoints": None, "caption": None, "parsing": None, "mask": None, "region_map": None,
     }  # fmt: skip
     assert answers[1]["image"] is None and "not JSON" in answers[1]["error"]
     assert "no picture at" in answers[2]["error"] and "not a picture" in answers[3]["error"]
@@ -84,6 +92,26 @@ def test_an_empty_file_holds_no_request(tmp_path, images):
 def test_good_lines_are_answered_in_batches(tmp_path, images):
     failed, answers, model = run(tmp_path, images, [{"image": "a.png", "text": "man"}] * 5, batch_size=2)
     assert failed == 0 and model.calls == [2, 2, 1] and len(answers) == 5
+
+
+def test_points_scribbles_and_everybody_are_asked_about_in_their_place(tmp_path, images):
+    lines = [
+        {"image": "a.png", "everybody": True},
+        {"image": "a.png", "point": [3, 4.5]},
+        {"image": "absent.png", "everybody": True},
+        {"image": "a.png", "scribble": [[3, 4], [5, 6]], "everybody": False},
+        {"image": "a.png", "everybody": True, "text": "giants"},
+        {"image": "a.png", "point": [30, 4]},
+    ]
+    failed, answers, model = run(tmp_path, images, lines, tasks=None, draw=True)
+    assert failed == 2 and model.calls[0] == 3 and model.calls[-2:] == [("box",)] * 2
+    assert [person["box"] for person in answers[0]["people"]] == [[0, 0, 5, 10], [5, 0, 20, 10]]
+    assert set(answers[0]) == {"image", "everybody", "people"} and set(answers[0]["people"][0]) == set(ANSWER_FIELDS)
+    assert answers[1]["point"] == [3, 4.5] and answers[1]["present"] and answers[3]["box"] == [0, 0, 20, 10]
+    assert "no picture at" in answers[2]["error"] and "outside the 20 x 10" in answers[5]["error"]
+    assert answers[4]["people"] == [] and (tmp_path / "f" / "000005.png").is_file()
+    _, answers, _ = run(tmp_path, images, lines[:1], tasks=("box", "mask"))
+    assert np.asarray(Image.open(answers[0]["people"][1]["mask"])).min() == 255
 
 
 def test_an_error_that_a_request_brings_along_is_not_the_answers(tmp_path, images):
@@ -124,6 +152,15 @@ def test_pictures_outside_the_folder_are_refused(images, name):
         (b'{"image": "a.png", "text": 3}', "string"),
         (b'{"image": "a.png", "text": "man", "region": [1, 2, 3, 4]}', "both"),
         (b'{"image": "a.png", "region": [1, 2, 3]}', "four numbers"),
+        (b'{"image": "a.png", "point": [1, 2, 3]}', "two numbers"),
+        (b'{"image": "a.png", "point": [1, "2"]}', "two numbers"),
+        (b'{"image": "a.png", "scribble": [1, 2]}', "list of points"),
+        (b'{"image": "a.png", "scribble": [[1, 2], [1, 1e999]]}', "no finite number"),
+        (b'{"image": "a.png", "scribble": [[1, ' + b"9" * 400 + b"]]}", "too large"),
+        (b'{"image": "a.png", "point": [1, 2], "scribble": [[1, 2]]}', '"point" and "scribble"'),
+        (b'{"image": "a.png", "everybody": 1}', "true or false"),
+        (b'{"image": "a.png", "everybody": true, "point": [1, 2]}', 'narrowed by "text" only'),
+        (b'{"image": "a.png", "everybody": false}', "neither"),
         (b'{"image": "a.png", "region": [1, 2, 3, true]}', "four numbers"),
         (b'{"image": "a.png", "region": [1, 2, 3, 1e999]}', "no finite number"),
         (b'{"image": "a.png", "region": [1, 2, 3, NaN]}', "no finite number"),

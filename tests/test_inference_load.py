@@ -55,9 +55,9 @@ def test_settings_of_the_folder_reach_the_predictor(folder, photo):
 def test_without_a_label_map_the_rest_is_answered(folder, photo):
     (folder / "label_map.json").unlink()
     model = refhcm.load(folder, device="cpu")
-    assert model(photo, WORDS, tasks=("box",)).box is not None
+    assert model(photo, WORDS).keypoints is not None
     with pytest.raises(RefHCMError, match="label-map tokenizer"):
-        model(photo, WORDS)
+        model(photo, WORDS, tasks=("parsing",))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "text.model", "label_map.safetensors"])
@@ -88,6 +88,7 @@ def test_damaged_folders_are_refused_in_one_sentence(folder, name, damage):
         ({"presence": 1}, "presence must hold scale, offset, threshold"),
         ({"block_parsing": "false"}, "block_parsing must be true or false, not 'false'"),
         ({"region_prompts": 1}, "region_prompts must be true or false, not 1"),
+        ({"tasks": "rec"}, "tasks must be a list of names, not 'rec'"),
         ({"format": 99}, "format"),
         ({"model": {"d_model": 10**9}}, "d_model"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from refhcm.data.annotation import Annotation, Question
-from refhcm.inference.draw import BOX_COLOUR
+from refhcm.inference.draw import BOX_COLOUR, PEOPLE_COLOURS
 from refhcm.inference.page import GAP, SIDE, Entry, as_jpeg, draw_pair, page, resize, write_page
 from refhcm.tasks import Reading
 
@@ -42,6 +42,27 @@ def test_the_truth_shows_only_what_was_asked_for():
     plain = entry(Reading(box=known["box"]), box=known["box"])
     assert draw_pair(only_box) == draw_pair(plain)
     assert draw_pair(entry(Reading(box=known["box"], parts=known["parts"]), **known)) != draw_pair(plain)
+
+
+def test_masks_people_and_points_are_drawn_on_both_sides():
+    half = np.zeros(SIZE[::-1], bool)
+    half[:, :200] = True
+    found, right = (20.0, 20.0, 180.0, 180.0), (220.0, 20.0, 380.0, 180.0)
+    sheet = np.asarray(draw_pair(entry(Reading(box=found, mask=half), box=right, mask=~half)), int)
+    left, truth = sheet[:, :SIDE], sheet[:, SIDE + GAP :]
+    assert (left[30:-30, 60:180] != 90).any(-1).all() and (left[30:-30, 300:400] == 90).all()
+    assert (truth[30:-30, 300:400] != 90).any(-1).all() and (truth[30:-30, 60:180] == 90).all()
+    people = Reading(people=(Reading(box=found), Reading(box=right)))
+    meant = entry(people, people=(Annotation(SIZE, box=right),))
+    sheet = np.asarray(draw_pair(meant), int)
+    assert len(coloured(sheet[:, :SIDE], PEOPLE_COLOURS[0])) and len(coloured(sheet[:, :SIDE], PEOPLE_COLOURS[1]))
+    assert len(coloured(sheet[:, SIDE:], PEOPLE_COLOURS[0])) and not len(coloured(sheet[:, SIDE:], PEOPLE_COLOURS[1]))
+    nobody = np.asarray(draw_pair(entry(Reading(present=False), box=right)), int)
+    assert (nobody[:, :SIDE] == 90).all() and len(coloured(nobody[:, SIDE:], BOX_COLOUR))
+    asked = Entry("people", resize(Image.new("RGB", SIZE)), Question(SIZE, everybody=True), people, Annotation(SIZE))
+    assert "everybody" in page("valid", {}, [asked], [b""])
+    pointed = Entry("rec", asked.picture, Question(SIZE, points=(((200.0, 100.0),),)), Reading(), Annotation(SIZE))
+    assert len(coloured(np.asarray(draw_pair(pointed)), (255, 255, 255)))
 
 
 def test_a_page_holds_its_pictures_and_says_everything_as_text():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from refhcm.data.annotation import PART_NAMES
 from refhcm.errors import RefHCMError
-from refhcm.inference import answering, predictor
+from refhcm.inference import answering, interview, predictor
 from refhcm.inference.asking import TASKS
 from refhcm.models.abilities import Abilities
 
@@ -35,10 +35,10 @@ def test_an_answer_is_complete_and_lies_in_the_picture(tiny_predictor, photo):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_only_what_was_asked_for_is_answered(tiny_predictor, photo, task):
-    answer = tiny_predictor(photo, WORDS, tasks=(task,))
+def test_only_what_was_asked_for_is_answered(people_predictor, photo, task):
+    answer = people_predictor(photo, WORDS, tasks=(task,))
     given = [name for name in TASKS if getattr(answer, name) is not None]
-    assert given == [task]
+    assert given == ([task, "mask"] if task == "parsing" else [task])
 
 
 def test_a_region_is_kept_as_the_box_and_described(tiny_predictor, photo):
@@ -86,13 +86,13 @@ def test_many_takes_pairs_only(tiny_predictor, questions):
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_model_trained_for_regions_is_asked_by_the_box_itself(tiny_predictor, photo, monkeypatch, trained):
     asked = []
-    decode = type(tiny_predictor)._decode
+    ask = interview.ask
 
-    def listening(self, name, features, rows, questions, *more):
-        asked.extend((name, question.text is None) for question in questions)
-        return decode(self, name, features, rows, questions, *more)
+    def listening(model, task, features, pictures, questions, *more, **options):
+        asked.extend((task.name, question.text is None) for question in questions)
+        return ask(model, task, features, pictures, questions, *more, **options)
 
-    monkeypatch.setattr(type(tiny_predictor), "_decode", listening)
+    monkeypatch.setattr(interview, "ask", listening)
     monkeypatch.setattr(tiny_predictor, "abilities", Abilities(region_prompts=trained))
     answer = tiny_predictor(photo, region=(10, 5, 40, 55), tasks=("keypoints",))
     assert asked == ([("rkpt", True)] if trained else [("rhrc", True), ("rkpt", False)])
@@ -170,7 +170,7 @@ def test_odd_sizes_are_answered(tiny_predictor, size):
         ({"region": (900, 0, 950, 5)}, "outside the 90 x 60 picture"),
         ({"text": "man", "tasks": ("box", "pose")}, "Unknown task 'pose': the tasks are box, keypoints"),
         ({"text": "man", "tasks": ()}, "No task"),
-        ({"text": "man", "tasks": None}, "Tasks are a list"),
+        ({"text": "man", "tasks": 5}, "Tasks are a list"),
         ({"text": "man", "tasks": [1]}, "Unknown task 1"),
         ({"text": b"man"}, "must be a string"),
         ({"text": "man", "beam": 0}, "beam"),
@@ -208,21 +208,24 @@ def test_wrong_pictures_are_refused_in_one_sentence(tiny_predictor, tmp_path):
 
 def test_without_a_label_map_parsing_is_refused_and_the_rest_works(tiny_model, tiny_vocabulary, photo):
     bare = predictor.RefHCMPredictor(tiny_model, tiny_vocabulary)
-    with pytest.raises(RefHCMError, match="no label-map tokenizer"):
-        bare(photo, WORDS)
-    assert bare(photo, WORDS, tasks=("box", "keypoints")).box is not None
+    with pytest.raises(RefHCMError, match="no label-map tokenizer for 'parsing': ask only for box, keypoints, caption"):
+        bare(photo, WORDS, tasks=("parsing",))
+    with pytest.raises(RefHCMError, match="neither masks nor part maps"):
+        bare(photo, WORDS, tasks=("box", "mask"))
+    answer = bare(photo, WORDS)
+    assert answer.keypoints is not None and answer.caption is not None and answer.mask is None
 
 
 def test_what_follows_a_given_region_is_decoded_behind_its_own_bins(tiny_predictor, photo, monkeypatch):
     begun = []
-    decode = type(tiny_predictor)._decode
+    ask = interview.ask
 
-    def listening(self, name, *more):
-        readings = decode(self, name, *more)
-        begun.extend(list(reading.tokens[:4]) for reading in readings if name != "rhrc")
+    def listening(model, task, *more, **options):
+        readings = ask(model, task, *more, **options)
+        begun.extend(list(reading.tokens[:4]) for reading in readings if task.name != "rhrc")
         return readings
 
-    monkeypatch.setattr(type(tiny_predictor), "_decode", listening)
+    monkeypatch.setattr(interview, "ask", listening)
     regions, (first, stop) = [(10, 5, 40, 55), (50, 20, 85, 45)], tiny_predictor.vocabulary.bin_span
     for region in regions:
         tiny_predictor(photo, region=region, tasks=("keypoints",))

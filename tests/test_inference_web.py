@@ -21,6 +21,26 @@ def test_the_fields_of_the_page_are_answered(tiny_predictor, photo, tmp_path):
         answer_page(tiny_predictor, path, "the man", "", [])
 
 
+def test_the_page_asks_about_everybody_and_by_points(people_predictor, photo, tmp_path):
+    photo.save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    drawing, values = answer_page(people_predictor, path, " ", "", ["mask"], everybody=True)
+    assert len(values) > 2 and values[0]["text"] is None and values[0]["mask"] and drawing.width >= 90
+    _, values = answer_page(people_predictor, path, "the man", "", ["box"], everybody=True)
+    assert values[0]["text"] == "the man"
+    _, value = answer_page(people_predictor, path, "", "40, 30", ["box"])
+    assert value["points"] == [[40, 30]]
+
+
+def test_the_page_can_be_built(people_predictor, tiny_predictor):
+    pytest.importorskip("gradio")
+    from refhcm.inference.web import build_page
+
+    for model in (people_predictor, tiny_predictor):
+        boxes = [part for part in build_page(model).blocks.values() if type(part).__name__ == "CheckboxGroup"]
+        assert tuple(value for _, value in boxes[0].choices) == model.able
+
+
 @pytest.mark.parametrize(("text", "region"), [("", None), (" \n", None), ("1 2,3; 4", (1, 2, 3, 4)), ("7", (7,))])
 def test_regions_are_read_from_words(text, region):
     assert parse_region(text) == region

@@ -106,6 +106,22 @@ def test_every_answer_the_grammar_allows_can_be_read(name, seed, width, height, 
         assert isinstance(reading.caption, str)
 
 
+@pytest.mark.parametrize("name", ["rkpt", "s1", "s1_mask"])
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9), width=st.integers(1, 5000), height=st.integers(1, 5000), off=st.floats(-0.4, 0.4))
+def test_keypoints_can_be_kept_inside_the_answers_own_box(name, seed, width, height, off):
+    task = build(name, inside=True)
+    tokens = walk(task.grammar(), random.Random(seed))
+    said = Hypothesis(tokens, [token + off for token in tokens], [-0.1] * len(tokens), -1.0)
+    reading = task.read(said, (width, height))
+    present = reading.keypoints[reading.keypoints[:, 2] > 0].astype(float)
+    x1, y1, x2, y2 = reading.box
+    assert (present[:, 0] >= x1).all() and (present[:, 0] <= x2).all()
+    assert (present[:, 1] >= y1).all() and (present[:, 1] <= y2).all()
+    boxes = [t - VOCABULARY.bin_start for t in tokens if VOCABULARY.is_bin(t)]
+    assert all(boxes[0] <= x <= boxes[2] for x in boxes[4::2]) and all(boxes[1] <= y <= boxes[3] for y in boxes[5::2])
+
+
 @pytest.mark.parametrize("name", tasks.names())
 @pytest.mark.parametrize("hidden", [(), (0, 5), tuple(range(17))])
 def test_training_teaches_what_the_grammar_allows(name, hidden):
