@@ -18,6 +18,7 @@ from ..models.encoder import Memory
 from ..models.label_map import LabelMapTokenizer
 from ..models.refhcm import RefHCM
 from ..tasks import Reading, Task
+from ..tasks.segments import KeypointsSegment, keep_inside
 from .attention import record_attention
 from .presence import deciding
 from .shapes import choose_paste, fill_shapes
@@ -123,11 +124,14 @@ def ask(
         found = generate(model, memory, task.grammar(), beam, settings)
     except RefHCMError as error:
         raise ModelError(str(error)) from error
+    inside = any(isinstance(segment, KeypointsSegment) and segment.inside for segment in task.segments)
     readings = []
     for (best, *_), question, box in zip(found, questions, begin, strict=True):
         reading = task.read(best, question.size)
         if box is not None:  # what was given is no part of how sure the model is
             reading.box, reading.score = box, best.confidence(4)
+            if reading.keypoints is not None and inside:  # of the box itself, which is finer than its bins
+                keep_inside(reading.keypoints, box)
         readings.append(reading)
     if attention:
         record_attention(model, memory, task.grammar(), [best for best, *_ in found], readings)

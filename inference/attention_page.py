@@ -33,17 +33,19 @@ def attention_page(
 ) -> str:  # fmt: skip
     """HTML about `count` of the questions of an evaluation: arguments as `evaluation.evaluate` had them."""
     task, config = predictor.task(result.task), predictor.model.config
-    codes = "codes" in task.needs
-    rows = ReferringDataset(path, kind, parts=codes or kind == OWN)
+    codes, masks = "codes" in task.needs, "mask" in task.needs
+    rows = ReferringDataset(path, kind, parts=codes or kind == OWN, masks=masks)
     chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol).rows)[0]
     data = SampleDataset(
         rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, targets=False, chosen=chosen
     )
-    label_map = predictor.label_map if codes else None
     entries, drawn = [], []
     for number, row in enumerate(chosen):
         batch = collate([data[number]])
-        (found,) = answer_batch(predictor.model, task, batch, beam, label_map=label_map, attention=True)
+        (found,) = answer_batch(
+            predictor.model, task, batch, beam, label_map=predictor.label_map if codes else None,
+            masks=predictor.masks if masks else None, presence=predictor.presence, attention=True,
+        )  # fmt: skip
         question, truth, picture = rows[row]
         entries.append(Entry(task.name, resize(picture), question, found, truth))
         sheet = draw_pair(entries[-1])

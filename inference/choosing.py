@@ -119,12 +119,12 @@ def each_of(name: str, each: Sequence[str]) -> tuple[str, ...]:
 
 
 def able(predictor: RefHCMPredictor, name: str) -> bool:
-    """Whether a model was made for a task at all, so that it is asked for unnamed."""
+    """Whether a model was made for a task at all, so that it is asked for unnamed: what is older than masks and answers
+    about several people is asked of every model, in one of the two layouts of part maps."""
     if name in ("rpar", "rpar_full_mask"):
         return predictor.abilities.block_parsing == (name == "rpar_full_mask")
-    if "mask" in TASKS[name].needs and not predictor.vocabulary.mask_codes:
-        return False
-    return TASKS[name].meant == "one" or predictor.abilities.nobody
+    usual = TASKS[name].meant == "one" and "mask" not in TASKS[name].needs
+    return usual or name in predictor.abilities.tasks
 
 
 def check_model(

@@ -15,7 +15,6 @@ from torch import Tensor
 from ..data.annotation import Box, Question
 from ..errors import RefHCMError
 from ..tasks import Reading
-from ..tasks.segments import keep_inside
 from .answer import Answer
 from .answering import ask
 from .attention import AttentionMaps
@@ -138,8 +137,6 @@ class Interview:
         readings = self._ask(self.plan.place, *self._about(rows), begin=begin)
         for row, reading in zip(rows, readings, strict=True):
             row.place = reading
-            if row.given and reading.keypoints is not None and self.abilities.keypoints_inside:
-                keep_inside(reading.keypoints, row.given)
 
     def _mask(self, rows: list[_Row]) -> None:
         """The mask inside the box."""

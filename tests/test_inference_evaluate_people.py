@@ -17,6 +17,7 @@ from refhcm.inference.choosing import choose, task_rows
 from refhcm.inference.evaluation import Stopped, evaluate
 from refhcm.inference.prediction_files import read_lines
 from refhcm.inference.scoring import score_saved
+from refhcm.metrics.agreement import agreement
 from refhcm.models.abilities import Abilities, Presence
 from refhcm.tasks import Reading
 
@@ -195,6 +196,9 @@ def test_everyone_is_asked_about_on_one_look_at_the_picture_and_answers_as_alone
     people = [one for line in lines for one in line["people"]]
     assert people and all({"box", "mask", "keypoints", "score", "presence"} <= set(one) for one in people)
     assert score_saved(tmp_path) == [result] and "people/keypoint_ap" in result.scores
+    for one in people:
+        agreeing, present = agreement(one["box"], np.array(one["keypoints"]), None, None)["keypoints_in_box"]
+        assert agreeing == present > 0
     rows = ReferringDataset(crowd, "person")
     row = choose(rows, "people").rows[0]
     task, config = people_predictor.task("rkpt"), model.config
@@ -248,11 +252,13 @@ def test_the_command_asks_all_that_file_and_model_can_serve(
 ):
     monkeypatch.setattr(evaluate_job, "load", lambda name, device, dtype: people_predictor)
     figures = tmp_path / "figures.json"
-    assert command.main(["--data", str(crowd), "--each", "mask", "--no-java", "--json", str(figures)]) == 0
+    drawn = ["--out", str(tmp_path / "out"), "--attention", "1"]
+    assert command.main(["--data", str(crowd), "--each", "mask", "--no-java", "--json", str(figures), *drawn]) == 0
     found = json.loads(figures.read_text())
     tasks = [one["task"] for one in found]
     assert tasks == ["rec", "rkpt", "rpar_full_mask", "rhrc", "s1", "res", "s1_mask", "roi", "grec", "people"]
     assert "people/gres_giou" in found[-1]["scores"] and "left out" not in capsys.readouterr().out
+    assert {path.name.partition(".")[0] for path in (tmp_path / "out").glob("*.attention.html")} == set(tasks)
     assert command.main(["--data", str(crowd), "--protocol", "presence"]) == 0
     assert "presence/auc" in capsys.readouterr().out
     monkeypatch.setattr(people_predictor, "abilities", Abilities())

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # HuMAR-GREF, jointly: every row is asked for all that it knows of people (grec, or everybody), mask (res) and pose (rkpt).
-# Files: refhcm convert humar ... --everybody, into DATA_ROOT. A recipe of ours (the published one is a try of 30 updates):
+# Files: refhcm convert humar ... --everybody, into DATA_ROOT. A recipe of ours (the public one trains for 30 updates):
 # 20 epochs, 32 rows with up to three questions each per update, a third of what may be asked so by the box, so that
 # everyone who was found can be asked about; words may fit nobody. The line of a validation shows detection (micro F1),
 # segmentation (mean IoU) and pose (PCK@0.2). INIT is a model folder with codes for masks, see res/train_res.sh.
