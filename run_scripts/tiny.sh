@@ -29,8 +29,8 @@ one -m refhcm.models.export "$out/checkpoints/checkpoint_last.pt" "$out/model" -
 MODEL=$out/model DATA=$val KIND=person GPUS=1 NODES=1 "$EVALUATE" --beam 1 --limit 16
 
 IFS=$'\t' read -r _ _ words box _ <"$val" && question=(--text "$words")
-case $TASK in
-    rec | rkpt | rpar*) question+=(--tasks "$(sed 's/rec/box/; s/rkpt/keypoints/; s/rpar.*/parsing/' <<<"$TASK")") ;;
-    rhrc) IFS=, read -ra corners <<<"$box" && question=(--region "${corners[@]}" --tasks caption) ;;
-esac
-one -m refhcm.cli predict "$out/scenes/val/images/0000000.jpg" "${question[@]}" --model "$out/model" --out "$out/answers"
+declare -A wanted=([rec]=box [res]=mask [rkpt]=keypoints [rpar]=parsing [rpar_full_mask]=parsing [rhrc]=caption)
+if [ "$TASK" = rhrc ]; then IFS=, read -ra corners <<<"$box" && question=(--region "${corners[@]}"); fi
+if [ "$TASK" = grec ]; then question+=(--everybody); fi
+one -m refhcm.cli predict "$out/scenes/val/images/0000000.jpg" "${question[@]}" ${wanted[$TASK]:+--tasks "${wanted[$TASK]}"} \
+    --model "$out/model" --out "$out/answers"

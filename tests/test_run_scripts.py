@@ -362,7 +362,11 @@ def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script
     assert evaluate.arguments[0] == str(ROOT / "evaluate.py") and evaluate["--data"] == "try/scenes/val/person.tsv"
     first = {"multitask": "rec", "humar_gref": "grec"}.get(folder, task)
     assert evaluate["--tasks"] == first and evaluate["--beam"] == "1"
-    asked = {"rec": "box", "rkpt": "keypoints", "rpar": "parsing", "rpar_full_mask": "parsing", "rhrc": "caption"}
+    assert ("--everybody" in predict) == (task == "grec")
+    asked = {
+        "rec": "box", "res": "mask", "rkpt": "keypoints", "rpar": "parsing", "rpar_full_mask": "parsing",
+        "rhrc": "caption",
+    }  # fmt: skip
     assert predict.arguments[1:3] == ["refhcm.cli", "predict"] and predict["--model"] == "try/model"
     assert predict["--tasks"] == asked[task] if task in asked else "--tasks" not in predict
     at = predict.arguments.index("--region") if task == "rhrc" else 0
