@@ -59,7 +59,7 @@ def mask_round_trip(
             borders.append(boundary_iou(found, truth))
             pixels.add(paste_three_way(logits, box, labels.shape), labels)
     found_by_all = processes.collect((people, pixels, borders, used))
-    people, pixels, borders = MaskMeter(), ParsingMeter(len(MASK_NAMES)), []
+    people, pixels, borders = MaskMeter(empty=1.0), ParsingMeter(len(MASK_NAMES)), []
     for their_people, their_pixels, their_borders, their_codes in found_by_all:
         people.merge(their_people)
         pixels.merge(their_pixels)

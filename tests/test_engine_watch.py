@@ -14,6 +14,7 @@ pytest.importorskip("hydra")
 pytest.importorskip("refhcm.engine")
 
 import refhcm
+from refhcm.data.commands import LOCK
 from refhcm.engine import progress
 from refhcm.inference.evaluation import evaluate
 from refhcm.metrics.records import read_records
@@ -79,12 +80,12 @@ def test_answers_are_scored_as_evaluate_scores_the_exported_run(run, data, token
 
 
 def test_watching_changes_nothing(run, data, monkeypatch, tmp_path):  # noqa: F811
-    """Not the weights, and where nothing is asked for, nothing is written."""
+    """Not the weights, and where nothing is asked for, nothing is written but the run's lock."""
     plain = train(monkeypatch, data, tmp_path, "--max-update", "6", *OPTIONS, "--no-metrics-file")
     watched = torch.load(run / "checkpoint_last.pt", weights_only=True)
     for name, tensor in plain["model"].items():
         assert torch.equal(tensor, watched["model"][name]), name
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".pt"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".pt"] == [LOCK]
 
 
 def test_tensorboard_shows_the_same(run):

@@ -52,6 +52,16 @@ def test_settings_of_the_folder_reach_the_predictor(folder, photo):
     assert model(photo, WORDS, tasks=("parsing",)).parsing is not None
 
 
+def test_a_folder_from_before_there_were_masks_does_what_it_did(folder, photo):
+    model = refhcm.load(folder, device="cpu")
+    assert model.able == ("box", "keypoints", "parsing", "mask", "caption") and model.abilities.keypoints_inside
+    answer = model(photo, WORDS)
+    assert answer.presence is None and answer.present and (answer.mask == (answer.parsing > 0)).all()
+    for ask in (model.everybody, lambda photo: model(photo, point=(1, 2)), lambda photo: model.everybody(photo, WORDS)):
+        with pytest.raises(RefHCMError, match=r"^This model was not trained [^.]*\.$"):
+            ask(photo)
+
+
 def test_without_a_label_map_the_rest_is_answered(folder, photo):
     (folder / "label_map.json").unlink()
     model = refhcm.load(folder, device="cpu")

@@ -42,6 +42,7 @@ def test_published_files_become_a_folder_that_answers(published, photo, capsys):
     assert "Still needed" not in capsys.readouterr().out
     model = refhcm.load(published / "m", device="cpu")
     assert not model.abilities.block_parsing  # the published weights were not trained for it
+    assert not model.abilities.keypoints_inside  # and were measured so
     answer = model(photo, "the woman in the red coat")
     assert answer.box is not None and answer.parsing is not None and isinstance(answer.caption, str)
     again = model(photo, region=answer.box)
