@@ -3,9 +3,9 @@
     python -m refhcm.inference.calibrate MODEL --data val.tsv
 
 The model is asked about rows of a file of our own kind whose words mean one person or nobody. Fitted to its answers are
-a scale and an offset of the log-odds (Platt 1999), and then the threshold with the best F1 of finding that somebody
-fits. They become the section `presence` of MODEL/config.json, by which predictions and evaluations then decide. The
-rows are best those of a validation set, with as large a share about nobody as there will be.
+a scale and an offset of the log-odds (Platt 1999), and then the threshold with the best F1 (see `metrics.presence`).
+They become the section `presence` of MODEL/config.json, by which predictions and evaluations then decide. The rows are
+best those of a validation set, with as large a share about nobody as there will be.
 """
 
 from __future__ import annotations

@@ -25,22 +25,30 @@ def ranking_quality(chances: Sequence[float], somebody: Sequence[bool]) -> float
 
 
 def best_threshold(chances: Sequence[float], somebody: Sequence[bool]) -> tuple[float, float]:
-    """The threshold with the best F1 of finding that somebody fits (where the chance is the threshold or more), and
-    that F1.
+    """The threshold with the best F1, and that F1; (nan, nan) without both kinds of questions.
 
-    It lies midway between two chances that occur, above and below which the answers differ, or below the lowest; of
-    equally good ones it is the highest. (nan, nan) where no question is about somebody.
+    The answer is somebody where the chance is the threshold or more, and F1 the mean of those of finding somebody and
+    of finding nobody, so that the rarer kind counts as much. The threshold lies midway between two chances that occur,
+    which it parts, or (0 and 1 taken for such) beyond all of them; of equally good ones it is the highest.
     """
     values, truth = _checked(chances, somebody)
-    if not truth.any():
+    if truth.all() or not truth.any():
         return float("nan"), float("nan")
     order = np.argsort(-values, kind="stable")
-    ranked, hits = values[order], truth[order].cumsum()
-    last = np.append(ranked[1:] < ranked[:-1], True)  # answers may part only behind all that have the same chance
-    f1 = np.where(last, 2 * hits / (np.arange(1, len(ranked) + 1) + hits[-1]), -1.0)
+    ranked = np.array([1.0, *values[order], 0.0])  # a threshold may lie behind any but the last
+    hits, present = np.array([0, *truth[order].cumsum()]), np.arange(len(values) + 1)
+    parts = ranked[1:] < ranked[:-1]  # it cannot lie between equal chances
+    parts[-1] = True
+    f1 = np.where(parts, mean_f1(hits, present, hits[-1], len(values)), -1.0)
     place = int(f1.argmax())
-    following = ranked[place + 1] if place + 1 < len(ranked) else 0.0
-    return float((ranked[place] + following) / 2), float(f1[place])
+    return float((ranked[place] + ranked[place + 1]) / 2), float(f1[place])
+
+
+def mean_f1(hits: np.ndarray, present: np.ndarray, somebody: int, count: int) -> np.ndarray:
+    """The mean F1 of finding somebody and of finding nobody in `count` questions, `somebody` of which are about
+    somebody (some, and not all): of answers `present` of which name somebody, `hits` rightly."""
+    nobody = count - present - (somebody - hits)
+    return hits / (present + somebody) + nobody / (count - present + count - somebody)
 
 
 def calibration_error(chances: Sequence[float], somebody: Sequence[bool], bins: int = BINS) -> float:
@@ -72,8 +80,8 @@ class PresenceMeter:
         """Fractions, and `samples`; what no sample determines is left out.
 
         Of the answers: `n_acc`, the share of questions about nobody that were answered so; `t_acc`, the share of the
-        others that were not; `f1`, of finding that somebody fits. Of the chances, where every answer came with one:
-        `auc`, `best_f1` with its `best_threshold`, and `ece` (see the functions above).
+        others that were not; `f1`, the mean of those of finding somebody and of finding nobody. Of the chances, where
+        every answer came with one: `auc`, `best_f1` with its `best_threshold`, and `ece` (see the functions above).
         """
         if not self._answers:
             return {"samples": 0.0}
@@ -84,13 +92,15 @@ class PresenceMeter:
             values["n_acc"] = float((~present[~somebody]).mean())
         if somebody.any():
             values["t_acc"] = float(present[somebody].mean())
-            values["f1"] = float(2 * (present & somebody).sum() / (present.sum() + somebody.sum()))
-        if len(chances) == len(self._answers):
-            truth = somebody.tolist()
-            if len(set(truth)) == 2:  # of one kind alone every threshold at an end is the best
-                values["auc"] = ranking_quality(chances, truth)
-                values["best_threshold"], values["best_f1"] = best_threshold(chances, truth)
-            values["ece"] = calibration_error(chances, truth)
+        both, all_told = len(values) == 2, len(chances) == len(self._answers)
+        if both:
+            hits = (present & somebody).sum()
+            values["f1"] = float(mean_f1(hits, present.sum(), int(somebody.sum()), len(somebody)))
+        if both and all_told:
+            values["auc"] = ranking_quality(chances, somebody.tolist())
+            values["best_threshold"], values["best_f1"] = best_threshold(chances, somebody.tolist())
+        if all_told:
+            values["ece"] = calibration_error(chances, somebody.tolist())
         return {**values, "samples": float(len(present))}
 
 

@@ -11,9 +11,14 @@ answers = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.
 
 
 def f1(chances, truth, threshold):
+    """The mean over both kinds, from precision and recall of each."""
     present = [chance >= threshold for chance in chances]
-    hits = sum(p and t for p, t in zip(present, truth, strict=True))
-    return 2 * hits / (sum(present) + sum(truth))
+    found = []
+    for kind in (True, False):
+        hits = sum(p == t == kind for p, t in zip(present, truth, strict=True))
+        precision, recall = hits / max(1, present.count(kind)), hits / truth.count(kind)
+        found.append(2 * precision * recall / (precision + recall) if hits else 0)
+    return sum(found) / 2
 
 
 @given(answers)
@@ -28,7 +33,7 @@ def test_the_area_is_how_often_somebody_ranks_before_nobody(pairs):
 def test_no_threshold_has_a_better_f1_and_the_one_that_is_told_has_it(pairs):
     chances, truth = zip(*pairs, strict=True)
     threshold, best = best_threshold(chances, truth)
-    if not any(truth):
+    if len(set(truth)) == 1:
         assert np.isnan(threshold) and np.isnan(best)
         return
     tried = [f1(chances, truth, other) for other in (0.0, 0.05, 0.2, 0.3, 0.6, 0.8, 0.95, 1.0)]
@@ -38,8 +43,14 @@ def test_no_threshold_has_a_better_f1_and_the_one_that_is_told_has_it(pairs):
 
 def test_the_threshold_lies_midway_between_the_answers_that_it_parts():
     assert best_threshold([0.9, 0.8, 0.2], [True, True, False]) == (pytest.approx(0.5), 1.0)
-    assert best_threshold([0.9, 0.8], [True, True]) == (pytest.approx(0.4), 1.0)
-    assert best_threshold([0.9, 0.1], [False, True]) == (pytest.approx(0.05), pytest.approx(2 / 3))
+    # All somebody: (4/5 + 0) / 2; all but the surest wrong one: (1/2 + 0) / 2, worse than the lowest threshold.
+    assert best_threshold([0.9, 0.2, 0.2], [False, True, True]) == (pytest.approx(0.1), pytest.approx(0.4))
+
+
+def test_a_rare_kind_counts_as_much():
+    """To find one of ten that are about nobody is worth a wrong answer about somebody."""
+    chances, truth = [0.9] * 8 + [0.3, 0.3], [True] * 9 + [False]
+    assert best_threshold(chances, truth)[0] == pytest.approx(0.6)
 
 
 def test_calibration_worked_by_hand():
