@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..data.vocabulary import PAD, Span, Vocabulary
+from ..data.vocabulary import EOS, PAD, Span, Vocabulary
 from ..errors import RefHCMError
 
 CLASSES = ("text", "code", "bin", "box")
@@ -38,6 +39,9 @@ class LossSettings:
     bin_weight: float = 1.0
     box_weight: float = 1.0
     """The box says which person is meant, in four tokens of up to a hundred: a small model gains by a higher weight."""
+    presence_weight: float = 0.0
+    """Of deciding at an answer's start whether anybody fits, on top of the token's own loss: binary cross-entropy of
+    `</s>` against all bins together, as decoding decides it (`models.hypothesis`)."""
     drop_worst_ratio: float = 0.0
     """Share of tokens, those with the highest loss, that is left out."""
     drop_worst_after: int = 0
@@ -47,7 +51,8 @@ class LossSettings:
         for name in ("label_smoothing", "drop_worst_ratio", "bin_smoothing"):
             if getattr(self, name) >= 1 or (getattr(self, name) < 0 and name != "bin_smoothing"):
                 raise RefHCMError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-        if min(self.bin_sigma, self.text_weight, self.code_weight, self.bin_weight, self.box_weight) < 0:
+        weights = (self.text_weight, self.code_weight, self.bin_weight, self.box_weight, self.presence_weight)
+        if min(self.bin_sigma, *weights) < 0:
             raise RefHCMError("Loss weights and the width of the bin smoothing cannot be negative.")
         if 0 < self.bin_sigma < 0.25:  # the nearest neighbour's weight would vanish in float32
             raise RefHCMError(f"bin_sigma is 0 (off) or at least 0.25 bins, not {self.bin_sigma}.")
@@ -65,6 +70,8 @@ class TokenLosses:
     loss: Tensor
     nll: Tensor
     kind: Tensor
+    presence: Tensor
+    """Of the decision that `LossSettings.presence_weight` weighs; 0 where there is none."""
 
 
 def smoothed_nll(logits: Tensor, target: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -135,7 +142,16 @@ class LabelSmoothedLoss:
             rows = (kind >= CLASSES.index("bin")).nonzero().squeeze(-1)
             near = neighbour_nll(logits[rows], target[rows], self.bins, self.settings.bin_sigma)
             loss = loss.index_put((rows,), (1 - share) * nll[rows] + share * near)
-        return TokenLosses(loss, nll, kind)
+        return TokenLosses(loss, nll, kind, self._presence(logits, target, kind, place))
+
+    def _presence(self, logits: Tensor, target: Tensor, kind: Tensor, place: Tensor | None) -> Tensor:
+        """See `LossSettings.presence_weight`: [n]."""
+        if place is None or self.settings.presence_weight == 0:
+            return torch.zeros_like(logits[:, 0])
+        nobody = target == EOS
+        decides = (place == 0) & (nobody | (kind == CLASSES.index("box")))
+        odds = logits[:, EOS] - logits[:, slice(*self.bins)].logsumexp(-1)
+        return binary_cross_entropy_with_logits(odds, nobody.float(), reduction="none") * decides
 
     def total(self, losses: TokenLosses, update: int = 0) -> tuple[Tensor, Tensor]:
         """Weighted sum of the losses, and the sum of the weights (the number of tokens when all weights are 1).
@@ -144,7 +160,7 @@ class LabelSmoothedLoss:
         """
         s = self.settings
         weight = losses.loss.new_tensor([s.text_weight, s.code_weight, s.bin_weight, s.box_weight])[losses.kind]
-        loss = losses.loss * weight
+        loss = losses.loss * weight + s.presence_weight * losses.presence
         if s.drop_worst_ratio > 0 and update > s.drop_worst_after:
             kept = int(len(loss) * (1 - s.drop_worst_ratio))
             loss, order = loss.topk(kept, largest=False)

@@ -38,6 +38,9 @@ class LossConfig(FairseqDataclass):
     code_weight: float = field(default=1.0, metadata={"help": "weight of part-map codes in the loss"})
     bin_weight: float = field(default=1.0, metadata={"help": "weight of coordinates in the loss"})
     box_weight: float = field(default=1.0, metadata={"help": "weight of the box that answers begin with"})
+    presence_weight: float = field(
+        default=0.0, metadata={"help": "extra weight of deciding whether anybody fits; 0: off, as published"}
+    )
     grounding_weight: float = field(
         default=0.0, metadata={"help": "weight of criterions.grounding, a training aid; 0: off, as published"}
     )

@@ -15,6 +15,7 @@ from ..models.config import PRESETS, ModelConfig
 from ..models.initial import start_codes, start_places, start_weights
 from ..models.label_map_files import load_label_map
 from ..models.refhcm import RefHCM
+from .muon import mark_matrices
 from .parts import freeze, frozen_norms, recompute
 from .sharding import spread
 from .weights import image_size_of, load_initial
@@ -129,6 +130,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
             targets = tuple(name for name in cfg.lora_target_modules.split(",") if name)
             model.adapters = LoraSettings(cfg.lora_r, cfg.lora_alpha, cfg.lora_dropout, targets)
             add_adapters(model, model.adapters)
+        mark_matrices(model)
         freeze(model, cfg.freeze)
         model.fully_shard = cfg.fully_shard
         if cfg.checkpoint_activations:

@@ -1,5 +1,5 @@
-"""Importing this module registers our tasks, model sizes and loss with fairseq."""
+"""Importing this module registers our tasks, model sizes, loss and optimizer with fairseq."""
 
-from . import criterion, models, tasks
+from . import criterion, models, muon, tasks
 
-__all__ = ["criterion", "models", "tasks"]
+__all__ = ["criterion", "models", "muon", "tasks"]

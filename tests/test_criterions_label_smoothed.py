@@ -105,3 +105,19 @@ def test_padding_wants_nothing():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=r"must be|cannot be"):
         LossSettings(**wrong)
+
+
+# -- presence ------------------------------------------------------------------------------------------------
+def test_presence_weighs_the_first_decision_alone():
+    """`</s>` against all bins together, at the first place of answers that begin with either."""
+    logits = torch.randn(5, 60, generator=torch.Generator().manual_seed(3))
+    target, place = torch.tensor([2, 33, 2, 40, 7]), torch.tensor([0, 0, 4, 1, 0])  # nobody, a box, ends, bin, word
+    plain, weighed = (LabelSmoothedLoss(LossSettings(presence_weight=weight), CODES, BINS) for weight in (0.0, 6.0))
+    losses = weighed.tokens(logits, target, place)
+    both = torch.cat([logits[:, 2:3], logits[:, slice(*BINS)]], 1).log_softmax(-1)
+    nobody = both[:, 0].exp()
+    torch.testing.assert_close(losses.presence[:2], -torch.stack([nobody[0], 1 - nobody[1]]).log())
+    assert losses.presence[2:].tolist() == [0, 0, 0]
+    (less, size), (more, same) = plain.total(plain.tokens(logits, target, place)), weighed.total(losses)
+    torch.testing.assert_close(more, less + 6 * losses.presence.sum())
+    assert size == same
