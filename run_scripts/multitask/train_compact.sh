@@ -19,8 +19,8 @@ exec "$root/run_scripts/launch.sh" "$root/train.py" "${DATA:-$root/run_scripts/m
     --by-point 0.3 --loose-regions 0.12 --nobody --masks "$TOKENIZER" \
     --dropout "${DROPOUT:-0.0}" --encoder-drop-path-rate 0.0 --decoder-drop-path-rate 0.0 \
     --criterion refhcm_loss --label-smoothing 0.05 --bin-sigma 2 --bin-smoothing 0.5 \
-    --text-weight 3 --bin-weight 2 --box-weight 4 --grounding-weight 20 --detail-weight 8 --word-weight 4 --presence-weight 6 \
-    --autocast "${AUTOCAST:-none}" \
+    --text-weight 3 --bin-weight 2 --box-weight 4 --presence-weight 6 \
+    --grounding-weight 20 --detail-weight 8 --word-weight 4 --autocast "${AUTOCAST:-none}" \
     --optimizer muon --adam-betas "(0.9, 0.98)" --adam-eps 1e-08 --weight-decay 0.01 --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --lr "${LR:-4e-4}" --warmup-updates $((UPDATES * 5 / 100)) \
     --total-num-update "$UPDATES" --max-update "$UPDATES" --batch-size "${BATCH:-4}" --update-freq 1 \
