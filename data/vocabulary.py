@@ -25,6 +25,11 @@ TEXT_START = 4
 FREE_CODES = 128
 """The first code that published part maps leave free, rounded up."""
 
+VISIBILITIES = ("absent", "hidden", "visible")
+"""How well a keypoint is seen, by COCO's number for it: outside the picture, behind something, in view."""
+POSE_QUERIES = 3
+"""Queries of one keypoint: x, y, and how well it is seen."""
+
 Span = tuple[int, int]
 """A half-open range of token ids, (start, stop)."""
 
@@ -54,7 +59,9 @@ class Vocabulary:
     label codes, so `mark_start` says where the marks begin.
 
     Ours: masks of people are written with `mask_codes` codes from code `mask_start` on, and right behind them stand
-    the begin, end and query marks of their blocks. 0 mask codes: this model writes no masks.
+    the begin, end and query marks of their blocks. 0 mask codes: this model writes no masks. From code `pose_start` on
+    stand those that a pose is written with when it is one block: three for how well a keypoint is seen, begin, end,
+    queries. 0: this model writes keypoints one after the other, as published.
     """
 
     text: TextTokenizer
@@ -64,6 +71,7 @@ class Vocabulary:
     mark_start: int = 40
     mask_codes: int = 0
     mask_start: int = FREE_CODES
+    pose_start: int = 0
 
     def __post_init__(self) -> None:
         if self.num_bins < 2 or self.num_codes < 1 or self.text.size < 1:
@@ -76,6 +84,13 @@ class Vocabulary:
             raise ValueError(f"The mask codes begin at code {self.mask_start}, among what part maps are written with.")
         if self.mask_codes and self.mask_start + self.mask_codes > self.num_codes:
             raise ValueError(f"{self.mask_codes} mask codes from {self.mask_start} on exceed {self.num_codes} codes.")
+        if self.pose_start and self.pose_start < self._masks_end:
+            raise ValueError(f"The pose's codes begin at code {self.pose_start}, among those of part maps and masks.")
+
+    @property
+    def _masks_end(self) -> int:
+        """The first code behind those of part maps and masks, their queries left out of account."""
+        return self.mask_start + self.mask_codes + 2 if self.mask_codes else self.mark_start + 2
 
     def with_masks(self, codes: int, queries: int) -> Vocabulary:
         """The same with `codes` codes for masks behind what part maps of `queries` codes are written with, and as many
@@ -83,6 +98,13 @@ class Vocabulary:
         start = max(FREE_CODES, self.mark_start + 2 + queries)
         needed = start + codes + 2 + queries
         return replace(self, num_codes=max(self.num_codes, needed), mask_codes=codes, mask_start=start)
+
+    def with_pose(self, keypoints: int, queries: int) -> Vocabulary:
+        """The same with codes for a pose of so many keypoints as one block, behind those of part maps and masks, whose
+        blocks have `queries` codes each; see `with_masks`."""
+        start = max(FREE_CODES, self._masks_end + queries)
+        needed = start + len(VISIBILITIES) + 2 + POSE_QUERIES * keypoints
+        return replace(self, num_codes=max(self.num_codes, needed), pose_start=start)
 
     # -- ranges ------------------------------------------------------------------------------------------------------
     @property
@@ -127,6 +149,12 @@ class Vocabulary:
         return start, start + self.mask_codes
 
     @property
+    def visibility_span(self) -> Span:
+        """Ids of the codes that say how well a keypoint is seen (`VISIBILITIES`); empty where poses are no block."""
+        start = self.code_start + self.pose_start
+        return start, start + (len(VISIBILITIES) if self.pose_start else 0)
+
+    @property
     def bin_span(self) -> Span:
         """Ids of the coordinate bins."""
         return self.bin_start, self.size
@@ -159,6 +187,21 @@ class Vocabulary:
     def mask_queries(self, count: int) -> list[int]:
         """Query tokens of a mask's block."""
         return [self.code(self.mask_start + self.mask_codes + 2 + i) for i in range(count)]
+
+    @property
+    def pose_begin(self) -> int:
+        """The token that announces a pose."""
+        return self.code(self.pose_start + len(VISIBILITIES))
+
+    @property
+    def pose_end(self) -> int:
+        """The token that closes a pose."""
+        return self.code(self.pose_start + len(VISIBILITIES) + 1)
+
+    def pose_queries(self, keypoints: int) -> list[int]:
+        """Query tokens of a pose's block: for each keypoint x, y and how well it is seen."""
+        first = self.pose_start + len(VISIBILITIES) + 2
+        return [self.code(first + i) for i in range(POSE_QUERIES * keypoints)]
 
     # -- single tokens -----------------------------------------------------------------------------------------------
     def code(self, index: int) -> int:

@@ -2,7 +2,8 @@
 
     {"text": "sentencepiece" | "gpt2", "num_codes": 256, "num_bins": 256, "label_codes": 128, "mark_start": 128}
 
-and, of a model that writes masks, `mask_codes` and `mask_start`. `sentencepiece` wants `text.model` beside the
+and, of a model that writes masks, `mask_codes` and `mask_start`; of one that writes poses as one block, `pose_start`.
+`sentencepiece` wants `text.model` beside the
 configuration; `gpt2` the published `dict.txt` (see `data/text.py`).
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import RefHCMError
-from .annotation import CODE_GRID
+from .annotation import CODE_GRID, KEYPOINT_NAMES
 from .text import PublishedBpe, SentencePieceText
 from .vocabulary import TextTokenizer, Vocabulary
 
@@ -25,6 +26,8 @@ VOCABULARY_FILE = "vocabulary.json"
 _NUMBERS = ("num_codes", "num_bins", "label_codes", "mark_start")
 _MASKS = ("mask_codes", "mask_start")
 """Numbers of a model that writes masks; others do not have them."""
+_POSE = ("pose_start",)
+"""That of a model that writes poses as one block."""
 
 PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes": 32, "mark_start": 40}
 """The section that describes the published checkpoints."""
@@ -33,7 +36,7 @@ PUBLISHED = {"text": "gpt2", "num_codes": 8192, "num_bins": 1000, "label_codes":
 def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabulary:
     """The vocabulary that `section` describes, its text files taken from `folder`; RefHCMError when it cannot be."""
     kind = section.get("text")
-    names = (*_NUMBERS, *(_MASKS if set(_MASKS) & set(section) else ()))
+    names = (*_NUMBERS, *(_MASKS if set(_MASKS) & set(section) else ()), *(set(_POSE) & set(section)))
     unknown = set(section) - {"text", *names}
     numbers = {name: section.get(name) for name in names}
     if unknown or any(type(number) is not int or not 0 <= number <= 1 << 20 for number in numbers.values()):
@@ -50,6 +53,8 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
         vocabulary.parts_queries(CODE_GRID[0] * CODE_GRID[1])
         if vocabulary.mask_codes:
             vocabulary.mask_queries(CODE_GRID[0] * CODE_GRID[1])
+        if vocabulary.pose_start:
+            vocabulary.pose_queries(len(KEYPOINT_NAMES))
     except ValueError as error:
         raise RefHCMError(f"The vocabulary section of {folder} does not fit together: {error}") from error
     return vocabulary
@@ -58,5 +63,5 @@ def load_vocabulary(section: Mapping[str, object], folder: str | Path) -> Vocabu
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, object]:
     """The section that `load_vocabulary` reads."""
     kind = "gpt2" if isinstance(vocabulary.text, PublishedBpe) else "sentencepiece"
-    names = (*_NUMBERS, *(_MASKS if vocabulary.mask_codes else ()))
+    names = (*_NUMBERS, *(_MASKS if vocabulary.mask_codes else ()), *(_POSE if vocabulary.pose_start else ()))
     return {"text": kind, **{name: getattr(vocabulary, name) for name in names}}

@@ -180,7 +180,7 @@ class ReferringTask(WatchedTask):
             if not self.vocabulary.mask_codes or self.mask_tokenizer is None:
                 raise RefHCMError(
                     f"Task {name} answers masks: it needs --masks FOLDER (a mask tokenizer) and a model with mask "
-                    "codes (python -m refhcm.models.add_masks)."
+                    "codes (python -m refhcm.models.add_codes)."
                 )
             options["masks"] = self.mask_tokenizer
         return build(name, self.vocabulary, self.cfg.nobody, max_words=self.cfg.max_src_length, **options)

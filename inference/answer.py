@@ -88,6 +88,8 @@ class Answer:
     """x1, y1, x2, y2."""
     keypoints: np.ndarray | None = None
     """float32 (17, 3): x, y, score in COCO order; an absent keypoint is 0, 0, 0 and is never drawn."""
+    visibility: np.ndarray | None = None
+    """Of a model that tells: how well each keypoint is seen, int (17,) as in COCO: 0 absent, 1 hidden, 2 visible."""
     parsing: np.ndarray | None = None
     """uint8 (H, W): CIHP classes 0 to 19 (`refhcm.data.annotation.PART_NAMES`)."""
     mask: np.ndarray | None = None
@@ -215,6 +217,7 @@ class Answer:
             "score": _number(self.score, 4),
             "box": _rounded(self.box),
             "keypoints": None if self.keypoints is None else [_keypoint(point) for point in self.keypoints],
+            "visibility": None if self.visibility is None else self.visibility.tolist(),
             "caption": self.caption,
             "parsing": None if parsing is None else parsing_file or _each(parsing, PART_NAMES),
             "mask": None if self.mask is None else mask_file or _run_lengths(self.mask),

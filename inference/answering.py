@@ -150,7 +150,7 @@ def _ask_each(
         answers = ask(model, task, features, pictures, questions, beam, begin=begin)
         fill_shapes(answers, sizes, label_map, masks)
         for person, answer in zip(persons, answers, strict=True):
-            for name in ("keypoints", "mask", "parts"):
+            for name in ("keypoints", "visibility", "mask", "parts"):
                 if (found := getattr(answer, name)) is not None:
                     setattr(person, name, found)
 

@@ -27,7 +27,8 @@ from .asking import check_batch_size
 from .draw import draw_answers
 
 ANSWER_FIELDS = (
-    "present", "presence", "score", "box", "keypoints", "caption", "parsing", "mask", "region_map",
+    "present", "presence", "score", "box", "keypoints", "visibility", "caption", "parsing", "mask",
+    "region_map",
 )  # fmt: skip
 NUMBERS = {"region": 4, "point": 2}
 """How many numbers a field holds."""

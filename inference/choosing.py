@@ -142,7 +142,7 @@ def check_model(
         if "mask" in task.needs and predictor.masks is None:
             raise RefHCMError(
                 f"The model has no mask tokenizer, so it cannot answer task {name}: ask a model that writes masks "
-                "(python -m refhcm.models.add_masks, then training), or leave the task out."
+                "(python -m refhcm.models.add_codes, then training), or leave the task out."
             )
     if protocol == "presence" and not predictor.abilities.nobody:
         raise RefHCMError("The model was not trained with --nobody, to say that nobody fits: leave the protocol out.")

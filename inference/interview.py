@@ -221,6 +221,7 @@ class Interview:
             answer,
             box=place.box if "box" in wanted else None,
             keypoints=place.keypoints if "keypoints" in wanted else None,
+            visibility=place.visibility if "keypoints" in wanted else None,
             parsing=place.parts if "parsing" in wanted else None,
             mask=mask if "mask" in wanted or "parsing" in wanted else None,
             caption=row.caption.caption if row.caption and self.plan.caption else None,

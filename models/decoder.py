@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import RefHCMError
 from .attention import (
@@ -250,12 +251,12 @@ class Decoder(nn.Module):
         )
 
     @torch.no_grad()
-    def extend(self, tokens: Tensor, cache: Cache, mutual: bool = False) -> Tensor:
+    def extend(self, tokens: Tensor, cache: Cache, mutual: int = 0) -> Tensor:
         """Append n tokens to every answer and give their features `[R, n, C]`.
 
         tokens: int64 `[R, n]`. Each new position sees all earlier ones; among each other the new ones see
-        only what stands before them, or with `mutual` all of each other (block decoding). Raises RefHCMError
-        when the answer would outgrow the cache.
+        only what stands before them, but the last `mutual` of them all of each other (the queries of a block). Raises
+        RefHCMError when the answer would outgrow the cache.
         """
         first, count = cache.length, tokens.shape[1]
         stop = first + count
@@ -266,16 +267,17 @@ class Decoder(nn.Module):
             )
         absolute = cache.self_bias[:, first:stop, :stop]
         unseen = None
-        if count > 1 and not mutual:
-            ahead = torch.ones(count, stop, dtype=torch.bool, device=tokens.device)
-            unseen = ahead.triu(first + 1)
+        if count > max(mutual, 1):
+            unseen = torch.ones(count, stop, dtype=torch.bool, device=tokens.device).triu(first + 1)
+            unseen[count - mutual :] = False
         cross_bias = cache.cross_bias[:, None, first:stop].expand(-1, cache.beam, -1, -1).flatten(1, 2)[None]
         if cache.padding is not None:
             cross_bias = cross_bias.masked_fill(cache.padding[:, None, None, :], float("-inf"))
         located = None
-        if mutual and cache.located is not None and first >= BOX.stop:
-            located = self.located.at(cache.tokens[:, BOX], cache.located.repeat_interleave(cache.beam, 0), count)
         cache.tokens[:, first:stop] = tokens
+        if mutual and cache.located is not None and stop - mutual >= BOX.stop:
+            located = self.located.at(cache.tokens[:, BOX], cache.located.repeat_interleave(cache.beam, 0), mutual)
+            located = F.pad(located, (0, 0, count - mutual, 0))
         x = self._embed(tokens, first, located)
         for index, layer in enumerate(self.layers):
             bias = absolute + distance_rows(cache.distances[index], first, count, stop)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.vocabulary import BOS, EOS, PAD, UNK
 from ..errors import RefHCMError
-from .decoding_math import merge_spans, soft_values, span_ids, without_copies
+from .decoding_math import legal_mask, merge_spans, soft_values, span_ids, without_copies
 from .grammar import Block, Grammar, Spans, State
 from .hypothesis import Hypothesis, Node, finish, unroll
 
@@ -168,15 +168,7 @@ class _Search:
         """The union of what the rows may say, and a mask [rows, union] of what each may not (None: no difference)."""
         each = [self.grammar.legal(state) if state is not None else () for state in states]
         union = merge_spans([span for spans in set(each) for span in spans])
-        if all(spans == union for spans in each):
-            return union, None
-        ids = span_ids(union, device)
-        most = max(len(spans) for spans in each)
-        bounds = torch.tensor([[*spans, *[(0, 0)] * (most - len(spans))] for spans in each], device=device)
-        legal = torch.zeros(len(states), len(ids), dtype=torch.bool, device=device)
-        for k in range(most):
-            legal |= (ids >= bounds[:, k, :1]) & (ids < bounds[:, k, 1:])
-        return union, ~legal
+        return union, legal_mask(each, union, device)
 
     def _logprobs(self, logits: Tensor, mask: Tensor | None, ids: Tensor, group: _Group) -> Tensor:
         """Log-probabilities [rows, union] in fp32, with what the settings forbid set to -inf."""
@@ -345,11 +337,16 @@ class _Search:
         states = [state for state in group.states if state is not None]  # all: a dead row comes to no block
         block = self.grammar.block(states[0])
         assert block is not None
-        self.model.decoder.extend(group.inputs, group.cache)
         queries = [*block.queries, block.end] if block.end_seen else list(block.queries)
         tokens = torch.tensor(queries, device=group.scores.device).expand(len(group.sentences), -1)
-        features = self.model.decoder.extend(tokens, group.cache, mutual=True)[:, : len(block.queries)]
-        self._read_block(group, block, self.model.logits(features, block.spans))
+        pending = group.inputs.shape[1]
+        features = self.model.decoder.extend(torch.cat([group.inputs, tokens], 1), group.cache, mutual=len(queries))
+        logits = self.model.logits(features[:, pending : pending + len(block.queries)], block.spans).float()
+        if block.kinds or block.sides:
+            each = [spans for state in states for spans in block.legal(self.grammar.box(state))]
+            if (mask := legal_mask(each, block.spans, logits.device)) is not None:
+                logits = logits.masked_fill(mask.view(logits.shape), -inf)
+        self._read_block(group, block, logits)
         states = [self.grammar.after_block(state) for state in states]
         group.states = [*states]
         group.inputs = torch.full((len(group.sentences), 1), block.end, device=group.scores.device)
@@ -361,8 +358,8 @@ class _Search:
         self.queue.append(group)
 
     def _read_block(self, group: _Group, block: Block, logits: Tensor) -> None:
-        """Append the best token of each position (logits [rows, positions, union]) to the rows of the group."""
-        logprobs = logits.float().log_softmax(-1)
+        """Append the best token of each position (float32 logits [rows, positions, union]) to the rows of the group."""
+        logprobs = logits.log_softmax(-1)
         ids = span_ids(block.spans, logits.device)
         best, columns = logprobs.max(-1)
         soft = soft_values(logprobs.flatten(0, 1), columns.flatten(), ids, self.grammar.soft).view_as(best)

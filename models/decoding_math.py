@@ -31,6 +31,19 @@ def span_ids(spans: Spans, device: torch.device) -> Tensor:
     return torch.cat([torch.arange(start, stop, device=device) for start, stop in spans])
 
 
+def legal_mask(each: Sequence[Spans], union: Spans, device: torch.device) -> Tensor | None:
+    """Which columns of logits over `union` each row may not choose: bool [rows, columns]; None: all may choose any."""
+    if all(spans == union for spans in each):
+        return None
+    ids = span_ids(union, device)
+    most = max(len(spans) for spans in each)
+    bounds = torch.tensor([[*spans, *[(0, 0)] * (most - len(spans))] for spans in each], device=device)
+    legal = torch.zeros(len(each), len(ids), dtype=torch.bool, device=device)
+    for k in range(most):
+        legal |= (ids >= bounds[:, k, :1]) & (ids < bounds[:, k, 1:])
+    return ~legal
+
+
 def without_copies(keep: list[tuple[int, int]], scores: list[float]) -> list[float]:
     """Scores with -inf for candidates that stand twice, only to fill a beam."""
     seen: set[tuple[int, int]] = set()

@@ -31,6 +31,10 @@ class Block:
 
     The token `begin` comes before it, as an ordinary token; `end` is fed behind it where the answer goes on. With
     `end_seen` the queries see `end` too: the published decoder does so, its training does not; such a block comes last.
+
+    Where the queries differ in what they may say, `kinds` gives for each an index into `spans`. `sides` gives for each
+    the side of the box that the answer begins with, 0 for x and 1 for y, between whose edges its token must lie; -1
+    where that is no question.
     """
 
     begin: int
@@ -38,6 +42,16 @@ class Block:
     end: int
     spans: Spans
     end_seen: bool = False
+    kinds: tuple[int, ...] = ()
+    sides: tuple[int, ...] = ()
+
+    def legal(self, box: tuple[int, ...] = ()) -> list[Spans]:
+        """What each query may say in an answer that begins with this box (four bins)."""
+        every: list[Spans] = [(self.spans[kind],) for kind in self.kinds] or [self.spans] * len(self.queries)
+        if not box or not self.sides:
+            return every
+        bounds = ((box[0], box[2] + 1), (box[1], box[3] + 1))
+        return [(bounds[side],) if side >= 0 else spans for side, spans in zip(self.sides, every, strict=True)]
 
 
 RuleState = TypeVar("RuleState")
@@ -264,6 +278,10 @@ class Grammar:
         """The block that must be decoded here, if any."""
         rule = None if self.done(state) else self.rules[state[0]]
         return rule.block if isinstance(rule, BlockRule) and state[1] else None
+
+    def box(self, state: State) -> tuple[int, ...]:
+        """The bins of the box that the answer begins with, once it is there."""
+        return state[2]
 
     def legal(self, state: State) -> Spans:
         """Tokens that may come next; empty when the answer is complete or a block is due."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.vocabulary import Span
+from ..data.annotation import KEYPOINT_NAMES
+from ..data.vocabulary import POSE_QUERIES, Span, Vocabulary
 from ..errors import RefHCMError
 from .module_list import items
 from .refhcm import RefHCM
@@ -50,6 +51,17 @@ def start_codes(model: RefHCM, codes: Span, codebook: Tensor) -> None:
     angle = vectors @ (torch.randn(vectors.shape[1], width, generator=random) * scale)
     angle = angle + 2 * math.pi * torch.rand(width, generator=random)
     model.encoder.embed_tokens.weight[slice(*codes)] = BIN_STD * math.sqrt(2) * angle.cos()
+
+
+@torch.no_grad()
+def start_pose(model: RefHCM, vocabulary: Vocabulary) -> None:
+    """Let the queries of a pose's block begin as the names of their keypoints, in place."""
+    table = model.encoder.embed_tokens.weight
+    queries = vocabulary.pose_queries(len(KEYPOINT_NAMES))
+    for index, name in enumerate(KEYPOINT_NAMES):
+        meaning = table[vocabulary.encode_text(" " + name)].mean(0)
+        for query in queries[POSE_QUERIES * index : POSE_QUERIES * (index + 1)]:
+            table[query] = meaning
 
 
 @torch.no_grad()

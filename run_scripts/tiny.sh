@@ -17,7 +17,7 @@ done
 rm -f "$out"/checkpoints/checkpoint*.pt # of an earlier try, which fairseq would go on from
 if [ -n "${MASKS:-}" ]; then masks=(--masks "$compact"); fi
 if [ -n "${MASKS:-}" ] && ! grep -q mask_codes "$start/config.json"; then
-    start=$out/start && one -m refhcm.models.add_masks "$compact" "$start" "${masks[@]}"
+    start=$out/start && one -m refhcm.models.add_codes "$compact" "$start" "${masks[@]}"
 fi
 data=() && if [ "$TASK" = multitask ]; then data=(--data-root "$out/scenes" --epoch-items "$(wc -l <"$train")"); fi
 TRAIN=$train VALID=$val HELD_OUT=$val ROWS=$(wc -l <"$train") SAVE=$out/checkpoints ARCH=refhcm_compact INIT=$start \

@@ -20,7 +20,7 @@ from ..models.grammar import Block, BlockRule
 from ..models.label_map_data import three_way
 from ..models.label_map_paste import crop_part_map
 from .rec import Rec
-from .segments import N_CODES, BoxSegment, KeypointsSegment, PartsSegment, Segment, append_block
+from .segments import N_CODES, BoxSegment, PartsSegment, Segment, append_block, pose_segment
 from .task import Reading, Target, Task, register
 
 if TYPE_CHECKING:
@@ -165,5 +165,5 @@ class S1Mask(Task):
         inside: bool = False,
     ) -> None:  # fmt: skip
         blocks: list[Segment] = [MaskSegment(vocabulary, masks), PartsSegment(vocabulary, block=True)]
-        ends = BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp, inside)
+        ends = BoxSegment(vocabulary, clamp), pose_segment(vocabulary, clamp, inside)
         super().__init__(vocabulary, [ends[0], *blocks, ends[1]], max_words, clamp)

@@ -2,7 +2,7 @@
 
 from ..data.vocabulary import Vocabulary
 from .rec import Rec
-from .segments import BoxSegment, KeypointsSegment, Segment
+from .segments import BoxSegment, Segment, pose_segment
 from .task import Task, register
 
 
@@ -17,5 +17,5 @@ class RKpt(Task):
     def __init__(
         self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, inside: bool = False
     ) -> None:
-        segments: list[Segment] = [BoxSegment(vocabulary, clamp), KeypointsSegment(vocabulary, clamp, inside)]
+        segments: list[Segment] = [BoxSegment(vocabulary, clamp), pose_segment(vocabulary, clamp, inside)]
         super().__init__(vocabulary, segments, max_words, clamp)

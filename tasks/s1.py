@@ -7,7 +7,7 @@ decoding the part map comes before the keypoints, so that all rows of a batch re
 
 from ..data.vocabulary import Vocabulary
 from .rec import Rec
-from .segments import BoxSegment, KeypointsSegment, PartsSegment, Segment
+from .segments import BoxSegment, PartsSegment, Segment, pose_segment
 from .task import Task, register
 
 
@@ -22,6 +22,6 @@ class S1(Task):
     def __init__(
         self, vocabulary: Vocabulary, max_words: int = 80, clamp: bool = True, block: bool = True, inside: bool = False
     ) -> None:
-        keypoints, parts = KeypointsSegment(vocabulary, clamp, inside), PartsSegment(vocabulary, block)
+        keypoints, parts = pose_segment(vocabulary, clamp, inside), PartsSegment(vocabulary, block)
         rest: list[Segment] = [parts, keypoints] if block else [keypoints, parts]
         super().__init__(vocabulary, [BoxSegment(vocabulary, clamp), *rest], max_words, clamp)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..data.annotation import CODE_GRID, KEYPOINT_NAMES, Annotation, Box
-from ..data.vocabulary import PAD, Vocabulary
+from ..data.vocabulary import PAD, POSE_QUERIES, VISIBILITIES, Vocabulary
 from ..metrics.boxes import BoxMeter
 from ..metrics.captions import CaptionMeter
 from ..metrics.keypoints import KeypointMeter
@@ -191,6 +191,58 @@ class KeypointsSegment:
             raise ValueError("Scoring keypoints needs the true keypoints and the true box.")
         sure = keypoints_score(reading)
         meter.add(reading.keypoints, annotation.keypoints, annotation.box, segment_area(annotation), sure)
+
+
+class PoseSegment(KeypointsSegment):
+    """All 17 keypoints as one block, for models whose token space has codes for it: x, y, and how well each is seen.
+
+    Training wants no place of a keypoint that is not labelled. Its queries begin with what the encoder saw in the box
+    (`models.located`, whose grid of spots they fill in order), so each can look among the others for its own place.
+    """
+
+    def extend(self, target: Target, annotation: Annotation) -> None:
+        if annotation.keypoints is None:
+            raise ValueError("This task needs keypoints.")
+        v, (width, height) = self.vocabulary, annotation.size
+        tokens: list[int] = []
+        for x, y, seen in annotation.keypoints:
+            place = v.quantize([x / width, y / height], self.clamp) if seen > 0 else [PAD, PAD]
+            tokens += [*place, v.visibility_span[0] + int(seen)]
+        append_block(target, self._block(), tokens)
+
+    def rule(self) -> BlockRule:  # type: ignore[override]
+        return BlockRule(self._block())
+
+    def _block(self) -> Block:
+        v, count = self.vocabulary, len(KEYPOINT_NAMES)
+        spans = v.visibility_span, v.bin_span
+        sides = (0, 1, -1) * count if self.inside else ()
+        queries = tuple(v.pose_queries(count))
+        return Block(v.pose_begin, queries, v.pose_end, spans, kinds=(1, 1, 0) * count, sides=sides)
+
+    def read(self, hypothesis: Hypothesis, position: int, size: tuple[int, int], reading: Reading) -> int:
+        v, count = self.vocabulary, len(KEYPOINT_NAMES)
+        start = position + 1  # behind the mark that announces the block
+        position = start + POSE_QUERIES * count
+        seen = hypothesis.spreads[start][2::POSE_QUERIES, : len(VISIBILITIES)].numpy()
+        values = np.array(hypothesis.values[start:position]).reshape(count, POSE_QUERIES)
+        points = np.zeros((count, 3), np.float32)
+        points[:, :2] = v.dequantize(values[:, :2]) * size
+        for index, name in enumerate(KEYPOINT_NAMES):
+            at = start + POSE_QUERIES * index
+            points[index, 2] = (1 - seen[index, 0]) * hypothesis.confidence(at, at + 2)
+            reading.stretches[name] = at, at + 2
+        points[seen[:, 0] >= 0.5] = 0
+        if self.inside and reading.box is not None:
+            keep_inside(points, reading.box)
+        reading.keypoints, reading.visibility = points, np.where(points[:, 2] > 0, seen[:, 1:].argmax(1) + 1, 0)
+        return position
+
+
+def pose_segment(vocabulary: Vocabulary, clamp: bool = True, inside: bool = False) -> KeypointsSegment:
+    """How this token space writes keypoints."""
+    kind = PoseSegment if vocabulary.pose_start else KeypointsSegment
+    return kind(vocabulary, clamp, inside)
 
 
 class PartsSegment:

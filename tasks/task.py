@@ -43,6 +43,9 @@ class Reading:
     box_score: float | None = None
     keypoints: np.ndarray | None = None
     """float32 (17, 3): x, y, score in [0, 1]; an absent point is 0, 0, 0."""
+    visibility: np.ndarray | None = None
+    """Where the model tells: how well each of the keypoints is seen, int (17,), an index into
+    `data.vocabulary.VISIBILITIES`."""
     codes: tuple[int, ...] | None = None
     """The part map as codes of the label-map tokenizer."""
     code_spread: torch.Tensor | None = None

@@ -98,7 +98,7 @@ def tiny_masks():
 @pytest.fixture(scope="session")
 def people_model(tiny_model, tiny_vocabulary):
     """The same network with codes for masks, and its token space."""
-    from refhcm.models.add_masks import grow
+    from refhcm.models.add_codes import grow
 
     vocabulary = tiny_vocabulary.with_masks(12, 48)
     model = grow(tiny_model, tiny_vocabulary, vocabulary)

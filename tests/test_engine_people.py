@@ -18,7 +18,7 @@ from refhcm.data.person_file import Person, PersonRow, PersonWriter
 from refhcm.data.prompts import Prompting
 from refhcm.data.samples import collate
 from refhcm.inference.answering import answer_batch
-from refhcm.models import add_masks, export
+from refhcm.models import add_codes, export
 from refhcm.models.label_map import LabelMapConfig, LabelMapTokenizer
 from refhcm.models.label_map_files import save_label_map
 from refhcm.tests.test_engine_training import data, loss_of, train  # noqa: F401
@@ -69,7 +69,7 @@ def grown(folder, tmp_path_factory):
         train(patch, folder, place / "run", "--max-update", "2")
     checkpoint, vocabulary = str(place / "run" / "checkpoint_last.pt"), str(folder / "vocabulary")
     export.main([checkpoint, str(place / "old"), "--vocabulary", vocabulary, "--dtype", "float32"])
-    add_masks.main([str(place / "old"), str(place / "new"), "--masks", str(folder / "masks")])
+    add_codes.main([str(place / "old"), str(place / "new"), "--masks", str(folder / "masks")])
     return place
 
 
@@ -90,7 +90,7 @@ def test_a_model_that_gains_mask_codes_answers_as_before(folder, grown):
         assert [token + shift for token in one.tokens] == list(other.tokens)
         assert other.box == pytest.approx(one.box, abs=0.01) and other.score == pytest.approx(one.score, rel=0.02)
     with pytest.raises(SystemExit, match="has codes for masks already"):
-        add_masks.main([str(grown / "new"), str(grown / "twice"), "--masks", str(folder / "masks")])
+        add_codes.main([str(grown / "new"), str(grown / "twice"), "--masks", str(folder / "masks")])
 
 
 def test_everything_is_learnt_in_one_run_and_answered(monkeypatch, folder, grown, tmp_path):

@@ -68,7 +68,7 @@ def test_block_by_block_equals_teacher_forcing(model, batch):
         cache = model.decoder.start(memory, max_length=20)
         pieces = [
             model.decoder.extend(tokens[:, :first], cache),
-            model.decoder.extend(tokens[:, first : last + 1], cache, mutual=True),
+            model.decoder.extend(tokens[:, first : last + 1], cache, mutual=last + 1 - first),
             model.decoder.extend(tokens[:, last + 1 :], cache),
         ]
     assert close(torch.cat(pieces, 1), whole)
@@ -85,7 +85,7 @@ def test_rows_that_fork_keep_their_own_box(model, batch):
         cache.reorder(torch.tensor([1, 0, 3, 2]))
         branch = cache.fork(torch.tensor([0, 3]))
         queries = torch.tensor([QUERIES, QUERIES])
-        out = model.decoder.extend(queries, branch, mutual=True)
+        out = model.decoder.extend(queries, branch, mutual=queries.shape[1])
         for row, source in ((0, 1), (1, 2)):  # row 0 continues what row 1 had, row 3 what row 2 had
             tokens = torch.cat([boxes[source], queries[0]])[None]
             alone = model.decoder(tokens, memory.select(torch.tensor([row])), torch.tensor([[BLOCK]]))

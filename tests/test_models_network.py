@@ -105,7 +105,7 @@ def test_a_mutual_piece_equals_a_block(model, batch):
     cache = model.decoder.start(memory, max_length=20)
     pieces = [
         model.decoder.extend(tokens[:, :4], cache),
-        model.decoder.extend(tokens[:, 4:10], cache, mutual=True),
+        model.decoder.extend(tokens[:, 4:10], cache, mutual=6),
     ]
     pieces += [model.decoder.extend(tokens[:, 10:11], cache), model.decoder.extend(tokens[:, 11:], cache)]
     assert close(torch.cat(pieces, 1), whole(model, memory, tokens, blocks))

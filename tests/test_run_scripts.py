@@ -345,7 +345,7 @@ def test_a_short_try_goes_the_whole_road_with_the_recipes_own_task(start, script
         (start.here / "try" / "scenes" / split).mkdir(parents=True)
         (start.here / "try" / "scenes" / split / "person.tsv").write_text("id\tpicture\tthe man\t1,2,3,4\n" * 40)
     calls = start(script, "--tiny", "--seed", "5", SAVE="try", SCENES="10", GPUS="2")
-    grown = [call for call in calls if "refhcm.models.add_masks" in call]  # where the bundled model writes no masks
+    grown = [call for call in calls if "refhcm.models.add_codes" in call]  # where the bundled model writes no masks
     calls = [call for call in calls if call not in grown]
     modules = ["refhcm.data.scenes", "refhcm.models.label_map_codes"] * 2
     assert [call.arguments[1] for call in calls[:4]] == modules

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # RES (words -> box and mask) on RefCOCO's people, a recipe of ours after REC's: 10 epochs, 64 samples per update, a fifth
 # of the questions by the box. Files: refhcm convert refcoco ... --everybody. INIT is a model folder with codes for masks:
-#   python -m refhcm.models.add_masks checkpoints/refhcm checkpoints/refhcm_masks --masks checkpoints/compact
+#   python -m refhcm.models.add_codes checkpoints/refhcm checkpoints/refhcm_masks --masks checkpoints/compact
 # Set TRAIN, VALID (files of our own kind; VALID=none: no validation), INIT, MASKS (folder of the mask tokenizer; default:
 # INIT), SAVE, GPUS, ...: see run_scripts/README.md. --tiny: a try in minutes.
 set -euo pipefail
