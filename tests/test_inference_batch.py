@@ -77,7 +77,8 @@ def test_bad_lines_get_a_reason_in_their_place_and_the_rest_go_on(tmp_path, imag
     assert ["error" in answer for answer in answers] == [False, True, True, True, False, True, False]
     assert answers[0] == {
         "image": "a.png", "text": "the man", "id": 7, "present": True, "presence": None, "score": 0.0,
-        "box": [0, 0, 20, 10], "keypoints": None, "visibility": None, "caption": None, "parsing": None, "mask": None, "region_map": None,
+        "box": [0, 0, 20, 10], "keypoints": None, "visibility": None, "caption": None, "parsing": None, "mask": None,
+        "region_map": None,
     }  # fmt: skip
     assert answers[1]["image"] is None and "not JSON" in answers[1]["error"]
     assert "no picture at" in answers[2]["error"] and "not a picture" in answers[3]["error"]
