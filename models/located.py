@@ -3,8 +3,8 @@
 A block answers a box, in a grid laid over it. Left alone, its queries must learn to work out from four bins and their
 own number which picture cells to attend to. Here the encoder's states are sampled at every spot, as RoIAlign does
 (He et al. 2017, section 3), and enter the query's embedding, so that only the reading is left to learn. Ours; published
-models have no such layer. A pose's queries are no grid; they too carry the box's contents between them, spot by spot, and
-since the queries of a block see each other, each can look for its own joint there.
+models have no such layer. A pose's queries are no grid; they too carry the box's contents between them, spot by spot,
+and since the queries of a block see each other, each can look for its own joint there.
 """
 
 from __future__ import annotations
