@@ -18,7 +18,7 @@ from ..models.refhcm import RefHCM
 from .muon import mark_matrices
 from .parts import freeze, frozen_norms, recompute
 from .sharding import spread
-from .weights import image_size_of, load_initial
+from .weights import described_sizes, load_initial
 
 AUTOCAST = {"none": None, "bf16": torch.bfloat16}
 
@@ -59,6 +59,9 @@ class ModelOptions(FairseqDataclass):
     resize_places: bool = field(
         default=False, metadata={"help": "with --init-from a folder: carry its places over to another picture size"}
     )
+    trunk_levels: int = field(
+        default=-1, metadata={"help": "1 to 3: let cells know finer features too (compact only)"}
+    )
     imagenet: bool = field(
         default=False, metadata={"help": "start the trunk from ImageNet weights (compact only)"}
     )
@@ -75,6 +78,7 @@ class ModelOptions(FairseqDataclass):
 
 _OVERRIDES = {
     "patch_image_size": "image_size",
+    "trunk_levels": "trunk_levels",
     "dropout": "dropout",
     "encoder_drop_path_rate": "encoder_drop_path",
     "decoder_drop_path_rate": "decoder_drop_path",
@@ -103,8 +107,7 @@ class FairseqRefHCM(BaseFairseqModel, RefHCM):
         """The network of this size over the task's token space, started as asked."""
         vocabulary = task.vocabulary
         changes = {ours: cfg[theirs] for theirs, ours in _OVERRIDES.items() if cfg[theirs] >= 0}
-        if "image_size" not in changes and (size := image_size_of(cfg.init_from)):
-            changes["image_size"] = size
+        changes = described_sizes(cfg.init_from) | changes
         config = ModelConfig.preset(
             cfg.size,
             vocab_size=vocabulary.size,

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..data.json_file import read_json
 from ..data.vocabulary import Vocabulary
 from ..data.vocabulary_file import PUBLISHED, VOCABULARY_FILE, load_vocabulary
@@ -43,8 +45,8 @@ def find_vocabulary(folder: str) -> Vocabulary:
     return load_vocabulary(section, path)
 
 
-def image_size_of(source: str) -> int | None:
-    """The picture size that the model in a folder or in a run's checkpoint was made for; None where there is none."""
+def described_sizes(source: str) -> dict[str, int]:
+    """The picture size and the trunk's levels of the model in a folder or in a run's checkpoint, as far as it tells."""
     path = Path(source)
     described: Any = None
     if source and (path / "config.json").is_file():
@@ -52,8 +54,8 @@ def image_size_of(source: str) -> int | None:
     elif source:
         described = _run(path)
     model = described.get("model") if isinstance(described, Mapping) else None
-    size = model.get("image_size") if isinstance(model, Mapping) else None
-    return size if isinstance(size, int) else None
+    sizes = model if isinstance(model, Mapping) else {}
+    return {name: sizes[name] for name in ("image_size", "trunk_levels") if isinstance(sizes.get(name), int)}
 
 
 def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
@@ -68,10 +70,19 @@ def load_initial(model: RefHCM, source: str, resize: bool = False) -> None:
     state = read_published(path).state if initial is None else initial.state_dict()
     # A layer that begins as nothing may be new to the model that starts from these weights.
     state = {name: value for name, value in model.state_dict().items() if name.startswith("decoder.located.")} | state
+    _widen(state, model)
     compare_shapes(model, {name: tuple(value.shape) for name, value in state.items()}, str(path))
     model.load_state_dict(state, strict=False)  # what may be absent repeats other entries
     if resize and initial is not None:
         resize_places(model, initial.config.image_size)
+
+
+def _widen(state: dict[str, Any], model: RefHCM) -> None:
+    """Let a model whose cells know fewer levels of the trunk begin as one that reads nothing from the others."""
+    name = "encoder.image_proj.weight"
+    known, wanted = state.get(name), model.encoder.image_proj.weight
+    if known is not None and model.config.trunk_levels > 1 and known.shape[1] < wanted.shape[1]:
+        state[name] = torch.nn.functional.pad(known, (0, wanted.shape[1] - known.shape[1]))
 
 
 def _run(path: Path) -> Any:

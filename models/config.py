@@ -29,6 +29,9 @@ RESNET_BLOCKS = {
 
 TRUNKS = (*RESNET_BLOCKS, "efficientnet_lite0")
 
+TRUNK_LEVELS = (112, 4 * 40, 16 * 24)
+"""Channels of a cell at a sixteenth of the side in EfficientNet-Lite0: of its features at a sixteenth, eighth, quarter."""
+
 _GREATEST = 1 << 20
 """No single size may exceed this, so that a wrong config file cannot ask for an absurd amount of memory."""
 
@@ -53,6 +56,10 @@ class ModelConfig:
     trunk: str = "resnet152"
     trunk_blocks: tuple[int, ...] = ()
     """Bottlenecks per ResNet stage; empty means those of the name."""
+    trunk_levels: int = 1
+    """Of EfficientNet-Lite0: 1 for its features at a sixteenth of the side, 2 with those at an eighth, 3 with those at
+    a quarter: finer ones stand beside the others as the channels of the cell that they lie in.
+    """
 
     vocab_size: int = 59457
     num_bins: int = 1000
@@ -169,7 +176,7 @@ class ModelConfig:
     @property
     def trunk_channels(self) -> int:
         """Channels of the trunk's output, which has a sixteenth of the picture's side."""
-        return 112 if self.trunk == "efficientnet_lite0" else 1024
+        return sum(TRUNK_LEVELS[: self.trunk_levels]) if self.trunk == "efficientnet_lite0" else 1024
 
     # -- checks ----------------------------------------------------------------------------------------------
     def _check_types(self) -> None:
@@ -206,6 +213,8 @@ class ModelConfig:
             raise RefHCMError("encoder_layers and decoder_layers are at most 256.")
         if self.trunk not in TRUNKS:
             raise RefHCMError(f"There is no trunk {self.trunk!r}; the trunks are {', '.join(TRUNKS)}.")
+        if self.trunk_levels > (len(TRUNK_LEVELS) if self.trunk == "efficientnet_lite0" else 1):
+            raise RefHCMError(f"trunk_levels is 1 to {len(TRUNK_LEVELS)} for efficientnet_lite0 and 1 for others.")
         if self.trunk_blocks and (self.trunk not in RESNET_BLOCKS or len(self.trunk_blocks) != 3):
             raise RefHCMError("trunk_blocks lists the bottlenecks of a ResNet's three stages.")
         if not all(1 <= count <= 256 for count in self.trunk_blocks):

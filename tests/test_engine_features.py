@@ -14,6 +14,7 @@ from test_engine_training import TINY, data, train  # noqa: F401
 import refhcm
 from refhcm.engine.mix import single
 from refhcm.engine.parts import freeze, frozen_norms, recompute
+from refhcm.engine.weights import described_sizes, load_initial
 from refhcm.errors import MissingExtraError, RefHCMError
 from refhcm.models import adapters, export
 from refhcm.models.adapters import LoraSettings, add_adapters
@@ -150,6 +151,22 @@ def test_a_picture_size_comes_with_the_model_that_training_starts_from(monkeypat
     start = ("--max-update", "1", "--init-from", str(tmp_path / "model"))
     next_ = train(monkeypatch, data, tmp_path / "next", *start)
     assert next_["task_state"]["refhcm"]["model"]["image_size"] == 16
+
+
+def test_a_model_that_gains_finer_features_begins_as_it_was(tmp_path):
+    """Its cells know more, and nothing is read of it yet."""
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    small = {**sizes, "vocab_size": 300, "num_bins": 32, "num_codes": 92, "image_size": 32}
+    old, new = (RefHCM(ModelConfig.preset("compact", **small, trunk_levels=levels)).eval() for levels in (1, 2))
+    save_folder(tmp_path, old, {}, torch.float32, [])
+    assert described_sizes(str(tmp_path)) == {"image_size": 32, "trunk_levels": 1}
+    load_initial(new, str(tmp_path))
+    batch = picture_batch(old)
+    with torch.no_grad():
+        torch.testing.assert_close(new(**batch)[0], old(**batch)[0])
+    new.encoder.image_proj.weight.data[:, 112:] = 1
+    with torch.no_grad():
+        assert not torch.allclose(new(**batch)[0], old(**batch)[0])
 
 
 # -- LoRA ----------------------------------------------------------------------------------------------------

@@ -66,3 +66,27 @@ def test_importing_the_network_imports_no_timm():
 
     code = "import sys, refhcm.models.refhcm; sys.exit('timm' in sys.modules or 'torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("side", [(64, 96), (72, 40)])
+def test_finer_levels_stand_beside_the_coarse_one_in_their_own_cell(side):
+    torch.manual_seed(0)
+    trunk = EfficientNetTrunk(0.0, 1e-3, levels=3).eval()
+    pixels = torch.randn(1, 3, *side)
+    height, width = -(-side[0] // 16), -(-side[1] // 16)
+    with torch.inference_mode():
+        cells = trunk(pixels)
+        assert cells.shape == (1, 112 + 160 + 384, height, width)
+        coarse = EfficientNetTrunk(0.0, 1e-3).eval()
+        coarse.load_state_dict(trunk.state_dict())
+        assert torch.equal(coarse(pixels), cells[:, :112])
+        pixels[..., 20:28, 20:28] += 5  # far from the borders of the finest features' view
+        changed = (trunk(pixels) != cells).any(1)[0]
+    finest = (trunk.eval()(pixels) - cells).abs()[0, 272:].amax(0)
+    assert changed[1, 1] and finest.argmax() == width + 1
+
+
+@pytest.mark.parametrize("wrong", [{"trunk_levels": 4}, {"trunk": "resnet50", "trunk_levels": 2}])
+def test_levels_that_do_not_exist_are_refused(wrong):
+    with pytest.raises(RefHCMError, match="trunk_levels is 1 to 3"):
+        ModelConfig.preset("compact", **wrong)

@@ -373,7 +373,7 @@ def test_a_run_that_starts_from_such_a_description_is_told_so(tmp_path, name, de
     pytest.importorskip("hydra")
     weights = pytest.importorskip("refhcm.engine.weights")
     (tmp_path / name).write_text('{"vocabulary": ' + "[" * depth + "]" * depth + "}")
-    for reader in (weights.find_vocabulary, *([weights.image_size_of] if depth > 1000 and "config" in name else [])):
+    for reader in (weights.find_vocabulary, *([weights.described_sizes] if depth > 1000 and "config" in name else [])):
         with pytest.raises(RefHCMError) as told:
             reader(str(tmp_path))
         assert "\n" not in str(told.value)
