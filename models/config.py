@@ -30,7 +30,7 @@ RESNET_BLOCKS = {
 TRUNKS = (*RESNET_BLOCKS, "efficientnet_lite0")
 
 TRUNK_LEVELS = (112, 4 * 40, 16 * 24)
-"""Channels of a cell at a sixteenth of the side in EfficientNet-Lite0: of its features at a sixteenth, eighth, quarter."""
+"""Channels of a cell at a sixteenth of the side in EfficientNet-Lite0, for features at a 16th, 8th and 4th of it."""
 
 _GREATEST = 1 << 20
 """No single size may exceed this, so that a wrong config file cannot ask for an absurd amount of memory."""
