@@ -426,6 +426,20 @@ def test_the_bundled_models_scripts_run_from_anywhere(start):
     assert named == ["scenes", "scenes/vocabulary", "run", str(ROOT / "checkpoints" / "compact"), "5"]
 
 
+def test_variants_start_alike_train_alike_and_are_scored_together(start):
+    kept = start.here / "runs" / "old"
+    kept.mkdir(parents=True)
+    (kept / "checkpoint_last.pt").write_text("trained before")
+    variants = ("ours=", "adam=--optimizer adam --seed 3", "old=")
+    ours, adam, scores = start("multitask/ablate.sh", *variants, START="model", SAVE="runs", UPDATES="7", LIMIT="9")
+    assert ours["--optimizer"] == "muon" and adam["--optimizer"] == "adam" and adam["--seed"] == "3"
+    same = ("--init-from", "--vocabulary", "--masks", "--max-update", "--lr")
+    assert [ours[name] for name in same] == [adam[name] for name in same] == ["model", "model", "model", "7", "4e-4"]
+    files = [f"runs/{name}/checkpoint_last.pt" for name in ("ours", "adam", "old")]
+    assert scores.program[1:5] == ["--checkpoint", *files] and scores["--limit"] == "9"
+    assert [ours["--save-dir"], adam["--save-dir"]] == ["runs/ours", "runs/adam"]
+
+
 def test_own_pictures_are_trained_on_from_anywhere(start):
     (call,) = start("own/train_own.sh", DATA="data", SAVE="runs/own", TASKS="rec rhrc", EPOCHS="2", GPUS="2")
     mix = json.loads((start.here / "runs/own/mix.json").read_text())
