@@ -22,6 +22,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, most of all on a busy machine
 
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Commands that a test runs set the number of threads of the whole process. Tests that fork would then wait forever:
+    OpenMP in a forked process waits for threads that did not come along."""
+    yield
+    torch.set_num_threads(1)
+
+
 hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
 
