@@ -10,6 +10,7 @@ from refhcm.data.annotation import Annotation, Question
 from refhcm.data.dataset import ReferringDataset
 from refhcm.data.make_vocabulary import words_of
 from refhcm.data.masks import encode_mask
+from refhcm.data.others import Everybody
 from refhcm.data.person_file import EVERYBODY, Person, PersonRow, PersonWriter
 from refhcm.data.rows import LAYOUTS, Reading, read_pair
 from refhcm.data.shard_writer import write_shards
@@ -149,6 +150,19 @@ def test_others_are_everyone_but_the_person_meant(tmp_path):
             assert got[name].others is None
         assert got["no"].people == () and got["elsewhere"].others is None
         assert ReferringDataset(data.file.path, "person")[0][1].others is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 2), min_size=1, max_size=5))
+def test_others_are_whatever_somebody_else_covers(seed, boxes):
+    """Also where people overlap, or several stand in the very same box and none of them can be told from the rest."""
+    masks = np.random.default_rng(seed).random((len(boxes), 7, 5)) < 0.5
+    people = [Annotation((5, 7), (box, 0, box + 1, 5), mask=mask) for box, mask in zip(boxes, masks, strict=True)]
+    everybody = Everybody(people, (5, 7))
+    for box, person in zip(boxes, people, strict=True):
+        mine = [place for place, other in enumerate(boxes) if other == box]
+        wanted = masks.sum(0) > masks[mine].sum(0)
+        assert np.array_equal(everybody.complete(person).others, wanted)
 
 
 people = st.lists(st.tuples(st.sampled_from([LEFT, MIDDLE, RIGHT, person(2, 2, 9, 9)]), st.booleans()), max_size=3)
