@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .annotation import Annotation, Box, Points, Question
 
-MOST_POINTS = 6
-"""Points of a made scribble."""
+SCRIBBLE_POINTS = 6
+"""The most points of a scribble that an instruction holds, in training and afterwards."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,13 @@ def points_on(annotation: Annotation, region: Box, random: np.random.Generator) 
         return ()
     if not len(places):
         return ()
-    count = 1 if random.random() < 0.5 else int(random.integers(2, MOST_POINTS + 1))
+    count = 1 if random.random() < 0.5 else int(random.integers(2, SCRIBBLE_POINTS + 1))
     chosen = places[random.integers(len(places), size=count)]
-    chosen = chosen[np.argsort(chosen[:, 1], kind="stable")]
-    return tuple((float(x), float(y)) for x, y in chosen)
+    return read_of([(float(x), float(y)) for x, y in chosen])
+
+
+def read_of(points: Sequence[tuple[float, float]]) -> Points:
+    """What is read of a point or scribble: at most `SCRIBBLE_POINTS`, evenly chosen along it, from top to bottom."""
+    count = min(len(points), SCRIBBLE_POINTS)
+    chosen = [points[round(place)] for place in np.linspace(0, len(points) - 1, count)]
+    return tuple(sorted(chosen, key=lambda point: point[1]))

@@ -25,8 +25,8 @@ torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring, mos
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Commands that a test runs set the number of threads of the whole process. Tests that fork would then wait forever:
-    OpenMP in a forked process waits for threads that did not come along."""
+    """Commands that a test runs set the number of threads of the whole process. Tests that fork would then wait for
+    ever: OpenMP in a forked process waits for threads that did not come along."""
     yield
     torch.set_num_threads(1)
 

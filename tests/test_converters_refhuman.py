@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refhcm.data.dataset import ReferringDataset, SampleDataset
+from refhcm.data.prompts import SCRIBBLE_POINTS
 from refhcm.data.validate import validate
 from refhcm.errors import RefHCMError
 from refhcm.tasks import build
-from refhcm.tasks.task import MAX_POINTS
 
 SIZE = (40, 30)
 SCRIBBLE = [[[4 + i, 3 + k] for i in range(12)] for k in range(5)]
@@ -101,7 +101,7 @@ def test_points_and_scribbles_are_the_question_of_a_row(tree, tmp_path, tiny_voc
     with pytest.raises(RefHCMError, match="can serve task rec: 3 ask by points"):
         SampleDataset(data, [build("rec", tiny_vocabulary)], 16)
     bins = [token for token in build("rhrc", tiny_vocabulary).instruction(question) if tiny_vocabulary.is_bin(token)]
-    assert len(bins) == 2 * min(len(marks[0]), MAX_POINTS)
+    assert len(bins) == 2 * min(len(marks[0]), SCRIBBLE_POINTS)
     assert any("by points" in note for note in report.notes)
 
 
