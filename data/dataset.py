@@ -48,7 +48,7 @@ class SampleDataset(Dataset):
     state, and other rows of the file change nothing; `set_epoch` is fairseq's. A row that cannot be used raises BadRow,
     or with `set_aside` stands in the item as that BadRow. `fast`: see `images.squash`; `mean` and `std`: see
     `images.to_tensor`. Without `targets` samples hold questions only, for evaluation, where rows need not know
-    everything that training would.
+    everything that training would. With `points`, rows that ask by points serve the tasks about one person.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class SampleDataset(Dataset):
         prompting: Prompting | None = None,
         chosen: Sequence[int] | None = None,
         drop_idle: bool = False,
+        points: bool = False,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
@@ -77,6 +78,7 @@ class SampleDataset(Dataset):
         self.augment = augment if augment is not None and augment.active else None
         self.mean, self.std = mean, std
         self.targets, self.prompting, self.set_aside = targets, prompting, set_aside
+        self.points = points
         self.left_out: dict[str, dict[str, int]] = {}
         self._serves = self._fitting(drop_idle)
         used = np.flatnonzero(self._serves.any(axis=1))
@@ -160,7 +162,7 @@ class SampleDataset(Dataset):
         idle = []
         for number, task in enumerate(self.tasks):
             needs = [*(["text"] if task.by_words else []), *task.needs]
-            reasons = self.rows.shortfall(needs, about=task.about)
+            reasons = self.rows.shortfall(needs, task.about, self.points)
             for lacking in reasons.values():
                 serves[lacking, number] = False
             told = {reason: int(lacking.sum()) for reason, lacking in reasons.items()}

@@ -26,6 +26,8 @@ class Prompting:
 
     def vary(self, question: Question, annotation: Annotation, random: np.random.Generator, always: bool) -> Question:
         """The question as it is put this time; `always` leaves the words out."""
+        if question.points:
+            return replace(question, points=(question.points[random.integers(len(question.points))],))
         region = question.region
         if region is None or (question.text is not None and not always and random.random() >= self.by_region):
             return question

@@ -35,7 +35,8 @@ def attention_page(
     task, config = predictor.task(result.task), predictor.model.config
     codes, masks = "codes" in task.needs, "mask" in task.needs
     rows = ReferringDataset(path, kind, parts=codes or kind == OWN, masks=masks)
-    chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol).rows)[0]
+    able = predictor.abilities.point_prompts
+    chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol, able).rows)[0]
     data = SampleDataset(
         rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, targets=False, chosen=chosen
     )

@@ -87,26 +87,32 @@ def _about(name: str, protocol: str) -> About:
     return "one or nobody"
 
 
-def task_rows(rows: ReferringDataset, name: str, protocol: str = "own") -> tuple[np.ndarray, dict[str, int]]:
+def task_rows(
+    rows: ReferringDataset, name: str, protocol: str = "own", points: bool = False
+) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows (int64) a task is asked about, and why the others are left out: reason -> number of rows.
 
     Rows of our own files are asked about when they know what is scored, about as many people as the task answers about;
     those of published files always are. Where there are no words the region asks, but for words that are the whole of a
-    question, and by the other protocols.
+    question, and by the other protocols. Rows that ask by points are asked about only where the model takes `points`.
     """
     spoken = TASKS[name].by_words or protocol != "own"
     needs = _needs(name, protocol) if rows.kind == OWN else ["text"]
     needs = needs if spoken else [need for need in needs if need != "text"]
-    short = rows.shortfall(needs, _about(name, protocol)) if needs or rows.kind == OWN else {}
+    points = points and protocol != "presence"  # which tells words that fit from words that do not
+    short = rows.shortfall(needs, _about(name, protocol), points) if needs or rows.kind == OWN else {}
     left = np.ones(len(rows), bool)
     for missing in short.values():
         left &= ~missing
     return np.flatnonzero(left), {reason: int(missing.sum()) for reason, missing in short.items()}
 
 
-def choose(rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own") -> Chosen:
-    """The rows that a task is asked about under a limit; RefHCMError, which says why, where there are none."""
-    asked, left_out = task_rows(rows, name, protocol)
+def choose(
+    rows: ReferringDataset, name: str, limit: int | None = None, protocol: str = "own", points: bool = False
+) -> Chosen:
+    """The rows that a task is asked about under a limit, as `task_rows`; RefHCMError, which says why, where there are
+    none."""
+    asked, left_out = task_rows(rows, name, protocol, points)
     if len(rows) and not len(asked):
         why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         raise RefHCMError(f"No row of {rows.file.path} can be asked for task {name}: of {len(rows):,} rows {why}.")

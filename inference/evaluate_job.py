@@ -190,7 +190,7 @@ class _Scoring:
         for name in names:
             try:
                 check_model(predictor, [name], job.protocol, each_of(name, job.each))
-                chosen[name] = choose(rows, name, self.limit, job.protocol)
+                chosen[name] = choose(rows, name, self.limit, job.protocol, predictor.abilities.point_prompts)
             except RefHCMError as error:
                 if job.tasks or not len(rows):
                     raise

@@ -85,7 +85,7 @@ def evaluate(
     needs = predictor.task(task_name).needs
     masks = protocol == "uniphd" or "mask" in (*needs, *each)
     rows = ReferringDataset(path, kind, parts="codes" in needs or kind == "person", masks=masks)
-    chosen = choose(rows, task_name, limit, protocol)
+    chosen = choose(rows, task_name, limit, protocol, predictor.abilities.point_prompts)
     asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, each)
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 

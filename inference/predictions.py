@@ -1,7 +1,7 @@
 """One answer beside the truth as one line of JSON: all that figures are computed from, without model or data.
 
     row, id, image_id   which row of the dataset file (from 0), its id, its picture's id where the file has one
-    task, size, text | region      what was asked about a picture of size (width, height)
+    task, size, text | region | points     what was asked about a picture of size (width, height)
     tokens, score       the answer as decoded, and a ranking score of it
     box, box_score, keypoints (17 times x, y, score), codes, caption      what it says, in pixels of the picture
     presence, present   the model's own chance that anybody fits, not calibrated; false where the answer is nobody
@@ -66,6 +66,8 @@ def to_line(
         line["text"] = question.text
     if question.region is not None:
         line["region"] = _numbers(question.region)
+    if question.points:
+        line["points"] = [list(point) for point in question.points[0]]
     line |= {"tokens": list(reading.tokens), "score": reading.score}
     line |= {"presence": reading.presence, "present": None if reading.present else False}
     line |= {"box": _numbers(reading.box), "box_score": reading.box_score, "keypoints": _points(reading.keypoints)}

@@ -13,6 +13,8 @@ def told(result: Evaluation, markdown: bool = False) -> str:
     notes = [f"not asked: {count} rows that {reason}" for reason, count in result.left_out.items()]
     if result.by_region:
         notes.append(f"asked by region: {result.by_region} questions, which have no words; their boxes are not scored")
+    if result.by_points:
+        notes.append(f"asked by points: {result.by_points} questions")
     notes += [f"not measured: {what}" for what in result.not_measured]
     if result.missing:
         notes.append(f"not answered yet: {result.missing} questions, so these are the figures of a part")

@@ -49,6 +49,8 @@ class Evaluation:
     """What cannot be computed on this machine, and why."""
     by_region: int = 0
     """Questions without words, whose answers hold the box that the question gave: it is not scored."""
+    by_points: int = 0
+    """Questions that points asked in place of words."""
     missing: int = 0
     """Questions without a saved answer: the evaluation was cut off before it came to them."""
 
@@ -113,6 +115,7 @@ def score(
         further.add(line)
         result.samples += 1
         result.invalid += bool(line.get("invalid"))
+        result.by_points += "points" in line
         result.by_region += given and "box" in names
     result.scores = scorer.result() | further.result()
     captions = known[CaptionSegment.name]

@@ -126,11 +126,16 @@ def test_published_rows_are_about_one_person_each(tmp_path):
     assert len(data.usable(["others"])) == 0
 
 
-def test_rows_by_points_serve_who_asks_for_points(tmp_path):
+def test_rows_by_points_serve_questions_about_one_person_that_take_them(tmp_path):
     marked = PersonRow("p", "1", "images/1.png", (LEFT,), points=(((3.0, 4.0),),))
     path = write(tmp_path, marked, row("a", LEFT, everybody=True), row("w", LEFT), points=True)
     data = ReferringDataset(path, "person", masks=True)
-    assert [data.usable(needs).tolist() for needs in (["box"], ["points", "mask"])] == [[2], [0]]
+    assert data.usable(["box"]).tolist() == data.usable(["text", "box"]).tolist() == [2]
+    assert data.shortfall(["box"])["ask by points"].tolist() == [True, False, False]
+    for about, served in (("one", [0, 2]), ("one or nobody", [0, 2]), ("people", [2]), ("everybody", [1])):
+        needs = ["mask"] if about == "everybody" else ["text", "mask"]
+        assert data.usable(needs, about, points=True).tolist() == served
+    assert data.usable(["captions"], points=True).tolist() == []
     assert not data[0][1].others.any() and data[1][0].everybody
 
 

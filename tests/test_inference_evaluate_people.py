@@ -2,6 +2,7 @@
 same from saved lines, after an interrupt, and asked about one by one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from refhcm.inference.answering import answer_batch, ask, look
 from refhcm.inference.choosing import choose, task_rows
 from refhcm.inference.evaluation import Stopped, evaluate
 from refhcm.inference.prediction_files import read_lines
+from refhcm.inference.report import told
 from refhcm.inference.scoring import score_saved
 from refhcm.metrics.agreement import agreement
 from refhcm.models.abilities import Abilities, Presence
@@ -272,3 +274,26 @@ def test_rows_that_do_not_know_enough_say_what(crowd):
     rows = ReferringDataset(crowd, "person")
     assert task_rows(rows, "roi")[1] == {"list everybody": 2, "are about several people or nobody": 4}
     assert task_rows(rows, "people")[1] == {"do not list everybody": 10}
+
+
+# -- points -------------------------------------------------------------------------------------------------------
+def test_rows_that_ask_by_points_are_scored_where_the_model_takes_points(people_predictor, tmp_path, monkeypatch):
+    crowd = write_crowd(tmp_path)
+    lines = [line.split("\t") for line in crowd.read_text().splitlines()]
+    marks = {0: "5,9,7,20;3,4", 1: "30,20"}
+    for number, fields in enumerate(lines):
+        fields[2] = "None" if number in marks else fields[2]
+        fields.append(marks.get(number, ""))
+    crowd.write_text("".join("\t".join(fields) + "\n" for fields in lines))
+    for task in ("rec", "res", "roi", "rkpt", "rhrc"):
+        result = _evaluate(people_predictor, crowd, task, tmp_path / "out")
+        assert (result.samples, result.by_points) == (ONE, 2) and "asked by points: 2 questions" in told(result)
+        first, second, third, *_ = read_lines(tmp_path / "out" / f"{task}.jsonl")
+        assert first["points"] == [[5, 9], [7, 20]] and second["points"] == [[30, 20]] and "points" not in third
+        assert not {"text", "region"} & set(first)
+    assert {"iou", "mask_iou"} <= set(read_lines(tmp_path / "out" / "res.jsonl")[0]["figures"])
+    assert _evaluate(people_predictor, crowd, "grec").samples == WORDS - 2
+    assert _evaluate(people_predictor, crowd, "rec", protocol="presence").samples == ONE + PICTURES - 2
+    monkeypatch.setattr(people_predictor, "abilities", replace(people_predictor.abilities, point_prompts=False))
+    without = _evaluate(people_predictor, crowd, "res")
+    assert without.samples == ONE - 2 and without.left_out["ask by points"] == 2
