@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..data.annotation import Question
 from ..data.dataset import ReferringDataset, SampleDataset
+from ..data.prompts import MARKED
 from ..data.rows import OWN
 from ..data.samples import collate
 from ..tasks import Reading
@@ -29,16 +30,17 @@ ABOUT = (
 
 def attention_page(
     predictor: RefHCMPredictor, path: str | Path, kind: str, result: Evaluation, count: int, *,
-    limit: int | None = None, protocol: str = "own", beam: int = 1,
+    limit: int | None = None, protocol: str = "own", beam: int = 1, way: str | None = None,
 ) -> str:  # fmt: skip
     """HTML about `count` of the questions of an evaluation: arguments as `evaluation.evaluate` had them."""
     task, config = predictor.task(result.task), predictor.model.config
     codes, masks = "codes" in task.needs, "mask" in task.needs
-    rows = ReferringDataset(path, kind, parts=codes or kind == OWN, masks=masks)
+    rows = ReferringDataset(path, kind, parts=codes or kind == OWN, masks=masks or way in MARKED)
     able = predictor.abilities.point_prompts
-    chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol, able).rows)[0]
+    chosen = choose_rows(rows, count, choose(rows, task.name, limit, protocol, able, way).rows)[0]
     data = SampleDataset(
-        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, targets=False, chosen=chosen
+        rows, [task], config.image_size, mean=config.image_mean, std=config.image_std, targets=False, chosen=chosen,
+        way=way,
     )
     entries, drawn = [], []
     for number, row in enumerate(chosen):
@@ -47,7 +49,7 @@ def attention_page(
             predictor.model, task, batch, beam, label_map=predictor.label_map if codes else None,
             masks=predictor.masks if masks else None, presence=predictor.presence, attention=True,
         )  # fmt: skip
-        question, truth, picture = rows[row]
+        (question,), (truth,), picture = batch["questions"], batch["annotations"], rows[row][2]
         entries.append(Entry(task.name, resize(picture), question, found, truth))
         sheet = draw_pair(entries[-1])
         maps = AttentionMaps.of(predictor.vocabulary, (found, TASKS))

@@ -14,8 +14,8 @@
     people              box, box_score, score, presence, keypoints and mask of everyone, from a task that answers about
                         any number of people; presence: the chance that the answer does not end before them
     invalid             whether the answer is malformed
-    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou,
-                        mask_iou
+    figures             the row's own: iou (not of a box that was asked with), oks (published rule), coco_oks,
+                        part_miou, mask_iou
     truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: the same of
                         everyone, where that is not exactly one
 
@@ -81,15 +81,20 @@ def to_line(
     agreeing = agreement(reading.box, reading.keypoints, reading.mask, reading.parts)
     line["agreement"] = {name: list(counts) for name, counts in agreeing.items()} or None
     figures = row_figures(reading, truth)
-    if question.region is not None:  # the box was given
-        figures.pop("iou", None)
     line |= {"invalid": any(_faults(reading, question.size)), "figures": figures}
     if reading.people is not None:
         line["people"] = [_person_entry(one) for one in reading.people]
     line["truth"] = _truth_entry(truth)
     if truth.people is not None:
         line["truth"]["people"] = list(map(_truth_entry, truth.people))
+    if box_given(line):
+        figures.pop("iou", None)
     return _known(**line)
+
+
+def box_given(line: Line) -> bool:
+    """Whether the question gave the very box that was to be found; a loosely drawn one leaves it to be found."""
+    return "region" in line and line["region"] == line["truth"].get("box")
 
 
 def from_line(line: Line, draw: bool = False) -> tuple[Reading, Annotation]:

@@ -20,7 +20,7 @@ def test_an_evaluation_draws_a_page_of_maps(tiny_predictor, photo, tmp_path, com
     asked = ["--data", str(tmp_path / "p.tsv"), "--tasks", "rkpt", "rhrc", "--no-java"]
     assert command.main([*asked, "--attention", "2", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    for task, said in (("rkpt", ["“man 0”", "“man 1”"]), ("rhrc", ["the marked region"])):
+    for task, said in (("rkpt", ["“man 0”", "“man 1”"]), ("rhrc", ["the marked person"])):
         content = (tmp_path / "out" / f"{task}.attention.html").read_text()
         assert content.count("<img ") == 2 and f"{task}: where the model looked" in content
         assert all(words in content for words in said) and "“man 2”" not in content
