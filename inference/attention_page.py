@@ -17,13 +17,14 @@ from .answering import answer_batch
 from .asking import TASKS
 from .attention import AttentionMaps
 from .choosing import choose, choose_rows
-from .draw_attention import draw_attention
+from .draw_attention import draw_attention, draw_attention_to_people
 from .page import GAP, SIDE, Entry, as_jpeg, draw_pair, page, resize
 from .predictor import RefHCMPredictor
 from .scoring import Evaluation
 
 ABOUT = (
-    "Above, left: the answer; right: the truth. Below: where the decoder looked, for each part of the answer. "
+    "Above, left: the answer; right: the truth. Below: where the decoder looked, for each part of the answer; of "
+    "several people for the box of each, from left to right, and for nobody nowhere. "
     "The questions are spread evenly over those that were scored, and answered again one by one for this page."
 )
 
@@ -52,16 +53,21 @@ def attention_page(
         (question,), (truth,), picture = batch["questions"], batch["annotations"], rows[row][2]
         entries.append(Entry(task.name, resize(picture), question, found, truth))
         sheet = draw_pair(entries[-1])
-        maps = AttentionMaps.of(predictor.vocabulary, (found, TASKS))
-        if maps.names:
-            answer = _to_answer(task.asked(question), found)
-            sheet = _stack(sheet, draw_attention(picture, answer, maps, width=2 * SIDE + GAP))
+        answered = [
+            (_to_answer(task.asked(question), one), AttentionMaps.of(predictor.vocabulary, (one, TASKS)))
+            for one in ((found,) if found.people is None else found.people)
+        ]
+        if found.people:
+            sheet = _stack(sheet, draw_attention_to_people(picture, answered, width=2 * SIDE + GAP))
+        elif answered and answered[0][1].names:
+            sheet = _stack(sheet, draw_attention(picture, *answered[0], width=2 * SIDE + GAP))
         drawn.append(as_jpeg(sheet))
     return page(f"{task.name}: where the model looked", result.scores, entries, drawn, ABOUT)
 
 
 def _to_answer(asked: Question, found: Reading) -> Answer:
-    return Answer(asked.size, asked.text, asked.region, box=found.box, keypoints=found.keypoints)
+    points = asked.points[0] if asked.points else None
+    return Answer(asked.size, asked.text, asked.region, box=found.box, keypoints=found.keypoints, points=points)
 
 
 def _stack(above: Image.Image, below: Image.Image) -> Image.Image:
