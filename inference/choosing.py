@@ -151,15 +151,6 @@ def each_of(name: str, each: Sequence[str]) -> tuple[str, ...]:
     return () if TASKS[name].meant == "one" else tuple(each)
 
 
-def able(predictor: RefHCMPredictor, name: str) -> bool:
-    """Whether a model was made for a task at all, so that it is asked for unnamed: what is older than masks and answers
-    about several people is asked of every model, in one of the two layouts of part maps."""
-    if name in ("rpar", "rpar_full_mask"):
-        return predictor.abilities.block_parsing == (name == "rpar_full_mask")
-    usual = TASKS[name].meant == "one" and "mask" not in TASKS[name].needs
-    return usual or name in predictor.abilities.tasks
-
-
 def check_model(
     predictor: RefHCMPredictor, names: Sequence[str], protocol: str = "own", each: Sequence[str] = (),
     way: str | None = None,

@@ -21,7 +21,7 @@ from ..errors import RefHCMError
 from ..models.checkpoint import check_folder
 from ..tasks import known
 from .attention_page import attention_page
-from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks, lacking, unaskable
+from .choosing import Chosen, check_model, check_tasks, choose, each_of, fitting_tasks, lacking, unaskable
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
@@ -182,7 +182,8 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        asked = [name for name in TASKS[job.protocol] if able(predictor, name) and not unaskable(name, job.ask)]
+        trained = predictor.abilities.tasks
+        asked = [name for name in TASKS[job.protocol] if name in trained and not unaskable(name, job.ask)]
         needs = {name: lacking(self.kind, name, job.protocol, job.ask) for name in asked}
         names = job.tasks or [name for name, missing in needs.items() if not missing]
         others = [f"{name} (needs {' and '.join(missing)})" for name, missing in needs.items() if missing]

@@ -125,7 +125,8 @@ def people_predictor(people_model, tiny_label_map, tiny_masks):
     from refhcm.tasks import names
 
     model, vocabulary = people_model
-    able = Abilities(tuple(names()), region_prompts=True, point_prompts=True, nobody=True)
+    trained = tuple(name for name in names() if name != "rpar")
+    able = Abilities(trained, region_prompts=True, point_prompts=True, nobody=True)
     return RefHCMPredictor(model, vocabulary, tiny_label_map, masks=tiny_masks, abilities=able)
 
 

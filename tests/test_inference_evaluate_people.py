@@ -381,3 +381,15 @@ def test_the_command_asks_all_tasks_that_can_be(people_predictor, crowd, monkeyp
         found = json.loads(told.read_text())
         assert {one["task"] for one in found} == asked and {one["asked_by"] for one in found} == {way}
     capsys.readouterr()
+
+
+def test_what_a_model_was_not_trained_for_is_asked_where_it_is_named_alone(
+    people_predictor, crowd, monkeypatch, command, tmp_path
+):
+    monkeypatch.setattr(evaluate_job, "load", lambda *options: people_predictor)
+    monkeypatch.setattr(people_predictor, "abilities", replace(people_predictor.abilities, tasks=("rkpt", "people")))
+    told = tmp_path / "figures.json"
+    arguments = ["--data", str(crowd), "--limit", "2", "--no-java", "--json", str(told)]
+    for named, asked in (([], ["rkpt", "people"]), (["--tasks", "rec", "rpar"], ["rec", "rpar"])):
+        assert command.main([*arguments, *named]) == 0
+        assert [one["task"] for one in json.loads(told.read_text())] == asked
