@@ -38,8 +38,6 @@ class Evaluation:
     """Figures of one task on one file."""
 
     task: str
-    asked_by: str | None = None
-    """How every question was put, of `prompts.WAYS`; None: as its row asks."""
     samples: int = 0
     """Questions that were answered."""
     invalid: int = 0
@@ -52,10 +50,12 @@ class Evaluation:
     """What cannot be computed on this machine, and why."""
     by_region: int = 0
     """Questions that gave the very box that answers hold: it is not scored."""
-    by_points: int = 0
-    """Questions that were asked by points."""
     missing: int = 0
     """Questions without a saved answer: the evaluation was cut off before it came to them."""
+    by_points: int = 0
+    """Questions that were asked by points."""
+    asked_by: str | None = None
+    """How every question was put, of `prompts.WAYS`; None: as its row asks."""
 
     def headlines(self) -> dict[str, float]:
         """The figures that stand for the task, in the order of its answer."""
