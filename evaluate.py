@@ -42,6 +42,9 @@ def options() -> argparse.ArgumentParser:
     asked.add_argument("--protocol", default="own", help=how_scored)
     each = "with grec and people: ask everyone who was found, by the box, for mask, keypoints, or both"
     asked.add_argument("--each", nargs="+", default=[], metavar="WHAT", help=each)
+    ask = "how every question about one person is put: words, region (the box), loose (a loosely drawn box), point or "
+    ask += "scribble (drawn on the person's mask); default: as each row asks"
+    asked.add_argument("--ask", metavar="WAY", help=ask)
     asked.add_argument("--check", action="store_true", help="decode all pictures before the first question")
 
     how = parser.add_argument_group("how")

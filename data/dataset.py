@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from ..errors import RefHCMError
 from .images import normalise, squash
 from .mixing import MultiTaskDataset
-from .prompts import Prompting
+from .prompts import Prompting, put
 from .referring import ReferringDataset
 from .row_file import BadRow
 from .rows import LAYOUTS
@@ -48,7 +48,8 @@ class SampleDataset(Dataset):
     state, and other rows of the file change nothing; `set_epoch` is fairseq's. A row that cannot be used raises BadRow,
     or with `set_aside` stands in the item as that BadRow. `fast`: see `images.squash`; `mean` and `std`: see
     `images.to_tensor`. Without `targets` samples hold questions only, for evaluation, where rows need not know
-    everything that training would.
+    everything that training would. With `points`, rows that ask by points serve the tasks about one person. All
+    questions about one person are put in the `way` that is given (`prompts.WAYS`).
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class SampleDataset(Dataset):
         prompting: Prompting | None = None,
         chosen: Sequence[int] | None = None,
         drop_idle: bool = False,
+        points: bool = False,
+        way: str | None = None,
     ) -> None:
         if not len(rows):
             raise RefHCMError(f"{rows.file.path} has no rows.")
@@ -77,6 +80,7 @@ class SampleDataset(Dataset):
         self.augment = augment if augment is not None and augment.active else None
         self.mean, self.std = mean, std
         self.targets, self.prompting, self.set_aside = targets, prompting, set_aside
+        self.points, self.way = points, way
         self.left_out: dict[str, dict[str, int]] = {}
         self._serves = self._fitting(drop_idle)
         used = np.flatnonzero(self._serves.any(axis=1))
@@ -133,6 +137,7 @@ class SampleDataset(Dataset):
         tasks = [task for task, fits in zip(self.tasks, self._serves[row], strict=True) if fits]
         if self.one_task:
             tasks = [tasks[random.integers(len(tasks))]]
+        name = self.rows.name(row)
         questions = [question] * len(tasks)
         if self.prompting is not None:
             questions = [
@@ -140,7 +145,8 @@ class SampleDataset(Dataset):
                 for task in tasks
             ]
         try:
-            name = self.rows.name(row)
+            if self.way is not None:
+                questions = [put(self.way, question, annotation, name)] * len(tasks)
             return [
                 build_sample(task, asked, annotation, image, key, name, self.targets)
                 for task, asked in zip(tasks, questions, strict=True)
@@ -160,7 +166,7 @@ class SampleDataset(Dataset):
         idle = []
         for number, task in enumerate(self.tasks):
             needs = [*(["text"] if task.by_words else []), *task.needs]
-            reasons = self.rows.shortfall(needs, about=task.about)
+            reasons = self.rows.shortfall(needs, task.about, self.points)
             for lacking in reasons.values():
                 serves[lacking, number] = False
             told = {reason: int(lacking.sum()) for reason, lacking in reasons.items()}

@@ -16,8 +16,9 @@ from .images import MAX_PIXELS, open_indices, picture_size
 
 IGNORED_PART = 255
 """Marks pixels of a part map that are not scored."""
-MAX_POINTS = 1000
-"""The most that one scribble holds; RefHuman's have twelve."""
+LONGEST_SCRIBBLE = 1000
+"""Points of a scribble in a file, beyond which it counts as damaged; RefHuman's have twelve. Models read fewer, see
+`prompts.SCRIBBLE_POINTS`."""
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -77,7 +78,7 @@ def read_points(value: str, size: tuple[int, int]) -> tuple[Points, ...]:
     x,y once or several times. A point outside the picture is an error."""
     found = []
     for entry in value.split(";"):
-        places = read_numbers(entry, "the points", tuple(range(2, 2 * MAX_POINTS + 1, 2))).reshape(-1, 2)
+        places = read_numbers(entry, "the points", tuple(range(2, 2 * LONGEST_SCRIBBLE + 1, 2))).reshape(-1, 2)
         if (places < 0).any() or (places > np.array(size)).any():
             raise RefHCMError(f"a point lies outside its picture of {size[0]}x{size[1]} pixels: {entry[:60]}.")
         found.append(tuple((float(x), float(y)) for x, y in places))

@@ -18,10 +18,6 @@ OTHERS = "others"
 """Known of a row where its picture has a row about everybody, with all of their masks, and the people that the row
 itself means are among them (with the same boxes)."""
 
-_ASKING = {"text": "ask without words", POINTS: "ask without points"}
-"""Fields of the question, and what rows do that lack them."""
-
-
 class Known:
     """Which fields the rows of a file know, and whom each is about.
 
@@ -70,20 +66,21 @@ class Known:
         if first and fields.get("mask") and self.fields["mask"][row]:
             boxes.list_all(row)
 
-    def lacking(self, needs: tuple[str, ...], about: About = "one") -> dict[str, np.ndarray]:
+    def lacking(self, needs: tuple[str, ...], about: About = "one", points: bool = False) -> dict[str, np.ndarray]:
         """Why rows cannot be used for a question `about` so many people that needs these fields of each of them: reason
         -> bool (rows), True where that is the first reason. Where nobody is meant, all that is known of them is.
-        Rows that ask by points serve only who needs `points`.
+        Rows that ask by points are left out, or with `points` count as rows with words where one person is meant.
         """
         left = np.ones(len(self.people), bool)
         reasons = {}
         tests = self._tests(about)
-        if POINTS in self.fields and POINTS not in needs:  # only who needs points knows what to do with them
-            tests["ask by points"] = ~(self.fields[POINTS] & self.readable)
+        pointed = self.fields.get(POINTS, np.zeros(len(self.people), bool)) & self.readable
+        if not points or about not in ("one", "one or nobody"):
+            tests["ask by points"] = ~pointed
         for name in needs:
             known = self.fields.get(name, np.zeros(len(self.people), bool))
-            if name in _ASKING:
-                tests[_ASKING[name]] = known
+            if name == "text":
+                tests["ask without words"] = known | pointed
             else:
                 tests[f"do not know {name}"] = known | (self.people == 0)
         for reason, fits in tests.items():

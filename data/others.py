@@ -14,11 +14,11 @@ class Everybody:
     """All people of a picture of `size` (width, height), with their masks."""
 
     def __init__(self, people: Sequence[Annotation], size: tuple[int, int]) -> None:
-        self._people = people
-        self._covering: np.ndarray | None = np.zeros(size[::-1], np.uint16)
-        for person in people:
-            # Without all masks nothing can be said about anybody's others.
-            self._covering = None if person.mask is None or self._covering is None else self._covering + person.mask
+        self._people, self._size = people, size
+        self._covering: np.ndarray | None = None
+        masks = [person.mask for person in people if person.mask is not None]
+        if len(masks) == len(people):  # otherwise nothing can be said about anybody's others
+            self._covering = _count(masks, size)
 
     def complete(self, answer: Annotation) -> Annotation:
         """The same with `others`, of each person where several are meant."""
@@ -31,4 +31,12 @@ class Everybody:
         same = [other.mask for other in self._people if other.box == person.box and other.mask is not None]
         if self._covering is None or not same:
             return None
-        return self._covering > np.sum(same, axis=0)
+        return self._covering > (same[0] if len(same) == 1 else _count(same, self._size))
+
+
+def _count(masks: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """uint16 (H, W): how many of the masks cover each pixel."""
+    covering = np.zeros(size, np.uint16).T  # laid out by columns, as decoded masks are, which is faster
+    for mask in masks:
+        covering += mask
+    return covering

@@ -135,20 +135,21 @@ class ReferringDataset:
         """What each row knows, and about whom; found at the first use."""
         return Known(self.file, self.kind)
 
-    def usable(self, needs: Sequence[str], about: About = "one") -> np.ndarray:
+    def usable(self, needs: Sequence[str], about: About = "one", points: bool = False) -> np.ndarray:
         """int64 numbers of the rows that are `about` so many people (see `known.About`) and know these fields of each
-        of them: names of columns (`text`: words, not a region alone), or `others`. Rows that cannot be read are among
-        them, to be met and counted by who uses them.
+        of them: names of columns (`text`: words, not a region alone), or `others`. With `points`, rows that ask about
+        one person by points are among them, as if they had words. Rows that cannot be read are, too, to be met and
+        counted by who uses them.
         """
-        lacking = self.shortfall(needs, about).values()
+        lacking = self.shortfall(needs, about, points).values()
         left = np.ones(len(self), bool)
         for rows in lacking:
             left &= ~rows
         return np.flatnonzero(left)
 
-    def shortfall(self, needs: Sequence[str], about: About = "one") -> dict[str, np.ndarray]:
+    def shortfall(self, needs: Sequence[str], about: About = "one", points: bool = False) -> dict[str, np.ndarray]:
         """Why the other rows are not usable: reason -> bool (rows), each row under its first reason."""
-        return self.known.lacking(tuple(needs), about)
+        return self.known.lacking(tuple(needs), about, points)
 
     def picture_source(self, row: int, value: str) -> Path | bytes:
         """The picture of a row whose picture field is `value`: its file, or the bytes of one. RefHCMError where there

@@ -53,7 +53,11 @@ class TaskOptions(WatchOptions, GoingOnOptions):
         default=0.0, metadata={"help": "chance of asking by the box alone where words and box are known"}
     )
     by_point: float = field(
-        default=0.0, metadata={"help": "share of the questions without words that are asked by a point or scribble"}
+        default=0.0,
+        metadata={
+            "help": "share of the questions without words that are asked by a point or scribble; above 0, rows of a "
+            "file that ask by points are learnt too"
+        },
     )
     loose_regions: float = field(
         default=0.0, metadata={"help": "boxes that are asked with are off by up to this share of their sides"}
@@ -172,6 +176,7 @@ class ReferringTask(WatchedTask):
             prompting=prompting,
             set_aside=True,
             drop_idle=not training,
+            points=cfg.by_point > 0,
         )
 
     def _task(self, name: str) -> Task:

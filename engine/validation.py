@@ -72,8 +72,9 @@ def choose_questions(streams: Iterable[SampleDataset], count: int, parts: bool) 
             by_map = parts and "codes" in task.needs
             rows = stream.rows.with_parts(by_map)
             needs = task.scored_by("parts" if by_map else "codes")
-            usable, silent = rows.usable(needs, task.about), [need for need in needs if need != "text"]
-            if not len(usable) and not task.by_words and len(usable := rows.usable(silent, task.about)):
+            silent = [need for need in needs if need != "text"]
+            usable = rows.usable(needs, task.about, stream.points)
+            if not len(usable) and not task.by_words and len(usable := rows.usable(silent, task.about, stream.points)):
                 logger.info("%s: no row has words, so task %s is asked by region", rows.file.path, task.name)
             if not len(usable):
                 told = f"{rows.file.path}: no row about {task.about} knows {needs}, so task {task.name} is not scored"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..data.annotation import KEYPOINT_NAMES, Box, Points, Question
+from ..data.prompts import read_of
 from ..errors import RefHCMError
-from ..tasks.task import MAX_POINTS
 
 TASKS = ("box", "keypoints", "parsing", "mask", "caption", "region_map")
 """What can be asked for."""
@@ -160,10 +160,9 @@ def check_region(region: Any, size: tuple[int, int]) -> Box:
 
 
 def check_points(points: Any, size: tuple[int, int]) -> Points:
-    """The points that the model is asked with, of a point or scribble in a picture of `size` (width, height).
+    """The points that are read (`prompts.read_of`) of a point or scribble in a picture of `size` (width, height).
 
-    Of a scribble those are `MAX_POINTS`, evenly chosen along it, from top to bottom, as in training. RefHCMError when
-    they are no points or one of them lies outside the picture.
+    RefHCMError when they are no points or one of them lies outside the picture.
     """
     try:
         given = list(points)
@@ -184,7 +183,4 @@ def check_points(points: Any, size: tuple[int, int]) -> Points:
     if outside.any():
         x, y = places[outside.argmax()]
         raise RefHCMError(f"The point {x:g} {y:g} lies outside the {width} x {height} picture.")
-    if len(places) > MAX_POINTS:
-        places = places[np.linspace(0, len(places) - 1, MAX_POINTS).round().astype(int)]
-    places = places[np.argsort(places[:, 1], kind="stable")]
-    return tuple((float(x), float(y)) for x, y in places)
+    return read_of([(float(x), float(y)) for x, y in places])

@@ -43,6 +43,8 @@ class _Tile(NamedTuple):
     cells: np.ndarray
     point: Point | None = None
     """The answered keypoint, in pixels of the picture."""
+    box: Box | None = None
+    """The answered box, in pixels of the picture."""
 
 
 def draw_attention(
@@ -54,10 +56,26 @@ def draw_attention(
     sheet of one map shows it large. The answered box (or the region that was asked about) and, in its own map, each
     keypoint are marked. RefHCMError where there are no maps, or not of that name.
     """
-    picture = open_shown(image, answer.size)
-    tiles = list(_tiles(answer, maps, names or maps.names))
-    if not tiles:
+    return _sheet(image, answer, list(_tiles(answer, maps, names or maps.names)), width)
+
+
+def draw_attention_to_people(
+    image: Any, people: Sequence[tuple[Answer, AttentionMaps]], width: int = SHEET_WIDTH
+) -> Image.Image:
+    """As `draw_attention`, for an answer about several people: a map for the box of each, in the order given."""
+    tiles = [
+        _Tile(f"box of person {number}", maps.cells("box"), box=answer.box)
+        for number, (answer, maps) in enumerate(people, 1)
+        if "box" in maps.names
+    ]
+    return _sheet(image, people[0][0] if people else None, tiles, width)
+
+
+def _sheet(image: Any, answer: Answer | None, tiles: Sequence[_Tile], width: int) -> Image.Image:
+    """A sheet of maps behind an answer's question."""
+    if answer is None or not tiles:
         raise RefHCMError("There is no attention map to draw: nothing that it was kept of was answered.")
+    picture = open_shown(image, answer.size)
     scale = min(MOST_ENLARGED, TILE_SIDE / max(picture.size)) if len(tiles) > 1 else shown_scale(picture.size)
     small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     ground = np.asarray(Image.blend(small, small.convert("L").convert("RGB"), 0.7), np.float32) * 0.8
@@ -87,13 +105,13 @@ def _tiles(answer: Answer, maps: AttentionMaps, names: Sequence[str]) -> Iterato
     single = [part for name in names for part in (maps.keypoints if name == "keypoints" else (name,))]
     for name in dict.fromkeys(single):
         if name == "caption":
-            yield from (_Tile(word, maps.cells(name, number)) for number, word in enumerate(maps.words))
+            yield from (_Tile(word, maps.cells(name, number), box=answer.box) for number, word in enumerate(maps.words))
             continue
         cells, point = maps.cells(name), None
         if name in KEYPOINT_NAMES and answer.keypoints is not None:
             x, y, _ = answer.keypoints[KEYPOINT_NAMES.index(name)].tolist()
             point = x, y
-        yield _Tile(name, cells, point)
+        yield _Tile(name, cells, point, answer.box)
 
 
 def _paint(ground: np.ndarray, tile: _Tile, answer: Answer, size: tuple[int, int]) -> Image.Image:
@@ -104,7 +122,7 @@ def _paint(ground: np.ndarray, tile: _Tile, answer: Answer, size: tuple[int, int
     drawn = Image.fromarray(pixels.round().astype(np.uint8))
     draw = ImageDraw.Draw(drawn)
     scale = size[0] / answer.size[0], size[1] / answer.size[1]
-    for box, colour in ((answer.region, REGION_COLOUR), (answer.box, BOX_COLOUR)):
+    for box, colour in ((answer.region, REGION_COLOUR), (tile.box, BOX_COLOUR)):
         if box is not None:
             draw.rectangle(_corners(box, scale, size), outline=colour)
     if tile.point is not None:

@@ -21,7 +21,7 @@ from ..errors import RefHCMError
 from ..models.checkpoint import check_folder
 from ..tasks import known
 from .attention_page import attention_page
-from .choosing import Chosen, able, check_model, check_tasks, choose, each_of, fitting_tasks, lacking
+from .choosing import Chosen, check_model, check_tasks, choose, each_of, fitting_tasks, lacking, unaskable
 from .comparison import FIGURES, Comparison, compare, compare_saved, find_checkpoints
 from .evaluation import evaluate
 from .load import choose_device, choose_dtype, find_folder, load
@@ -60,6 +60,7 @@ class Job:
     limit: int | None = None
     protocol: str = "own"
     each: list[str] = field(default_factory=list)
+    ask: str | None = None
     no_java: bool = False
     beam: int = 1
     batch_size: int = 16
@@ -90,7 +91,7 @@ def check(job: Job) -> None:
     if job.attention and not job.out:
         raise RefHCMError("--attention draws pages: name the folder for them with --out.")
     kind = job.kind or OWN
-    check_tasks(kind, job.tasks or fitting_tasks(kind, job.protocol), job.protocol, job.each)
+    check_tasks(kind, job.tasks or fitting_tasks(kind, job.protocol, job.ask), job.protocol, job.each, job.ask)
     several = [name for name, task in known().items() if task.meant != "one"]
     if job.each and not set(job.tasks or TASKS[job.protocol]) & set(several):
         raise RefHCMError(f"--each asks about everyone whom an answer names: ask for {' or '.join(several)} as well.")
@@ -98,7 +99,7 @@ def check(job: Job) -> None:
         raise RefHCMError(f"Held-out scenes are of the kind {OWN}, not {job.kind}: name a file with --data as well.")
     if job.data:
         job.kind = job.kind or guess_kind(job.data)
-        check_tasks(job.kind, job.tasks, job.protocol)
+        check_tasks(job.kind, job.tasks, job.protocol, way=job.ask)
         ReferringDataset(job.data, job.kind)
     if job.checkpoint:
         files = [path for path in find_checkpoints(job.checkpoint) if not path.is_dir()]
@@ -150,7 +151,7 @@ class _Scoring:
             result = evaluate(
                 predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
                 workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
-                each=job.each, java=not job.no_java, thorough=job.check, ranks=self.ranks,
+                each=job.each, way=job.ask, java=not job.no_java, thorough=job.check, ranks=self.ranks,
                 out=Path(job.out) / name if job.out else None,
             )  # fmt: skip
             results.append(result)
@@ -166,7 +167,7 @@ class _Scoring:
             return
         content = attention_page(
             predictor, self.data, self.kind, result, job.attention, limit=self.limit, protocol=job.protocol,
-            beam=job.beam,
+            beam=job.beam, way=job.ask,
         )  # fmt: skip
         path = Path(job.out) / name / f"{result.task}.attention.html"
         path.write_text(content, encoding="utf-8")
@@ -181,7 +182,9 @@ class _Scoring:
     def _tasks(self, predictor: RefHCMPredictor) -> list[str]:
         """The tasks that are named; or those that model and file can serve, and a word on the others."""
         job = self.job
-        needs = {name: lacking(self.kind, name, job.protocol) for name in TASKS[job.protocol] if able(predictor, name)}
+        trained = predictor.abilities.tasks
+        asked = [name for name in TASKS[job.protocol] if name in trained and not unaskable(name, job.ask)]
+        needs = {name: lacking(self.kind, name, job.protocol, job.ask) for name in asked}
         names = job.tasks or [name for name, missing in needs.items() if not missing]
         others = [f"{name} (needs {' and '.join(missing)})" for name, missing in needs.items() if missing]
         if others and not job.tasks:
@@ -189,8 +192,10 @@ class _Scoring:
         rows, chosen = ReferringDataset(self.data, self.kind), dict[str, Chosen]()
         for name in names:
             try:
-                check_model(predictor, [name], job.protocol, each_of(name, job.each))
-                chosen[name] = choose(rows, name, self.limit, job.protocol)
+                check_model(predictor, [name], job.protocol, each_of(name, job.each), job.ask)
+                chosen[name] = choose(
+                    rows, name, self.limit, job.protocol, predictor.abilities.point_prompts, job.ask
+                )
             except RefHCMError as error:
                 if job.tasks or not len(rows):
                     raise

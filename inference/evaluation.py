@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..data.annotation import Annotation
 from ..data.dataset import ReferringDataset, SampleDataset
 from ..data.faults import FaultTally
+from ..data.prompts import MARKED
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
 from ..tasks import Reading
@@ -53,6 +54,7 @@ def evaluate(
     published_paste: bool = False,
     protocol: str = "own",
     each: Sequence[str] = (),
+    way: str | None = None,
     java: bool = True,
     thorough: bool = False,
     progress: bool = True,
@@ -70,6 +72,7 @@ def evaluate(
             outlines, as the published evaluation does, to compare with its figures.
         protocol: One of `PROTOCOLS`.
         each: What is asked about everyone whom an answer names (see `EACH`), of tasks about any number of people.
+        way: How every question is put, one of `prompts.WAYS`, whatever the row asks by; None: as the row asks.
         java: Compute METEOR and SPICE of captions where there is a Java.
         thorough: Decode all pictures before the first question (see `survey`).
         out: Folder for the answers, one file per task; what is there of the same evaluation is not asked again.
@@ -78,15 +81,15 @@ def evaluate(
     Rows that do not know enough are left out, and counted in the result. Raises RefHCMError where the layout does not
     know enough for the task, and for rows that cannot be used; `Stopped` when it is interrupted.
     """
-    check_tasks(kind, [task_name], protocol, each)
+    check_tasks(kind, [task_name], protocol, each, way)
     each = each_of(task_name, each)
-    check_model(predictor, [task_name], protocol, each)
-    ranks, rules = ranks or Ranks(), Rules(protocol, each, predictor.presence)
+    check_model(predictor, [task_name], protocol, each, way)
+    ranks, rules = ranks or Ranks(), Rules(protocol, each, predictor.presence, way)
     needs = predictor.task(task_name).needs
-    masks = protocol == "uniphd" or "mask" in (*needs, *each)
+    masks = protocol == "uniphd" or way in MARKED or "mask" in (*needs, *each)
     rows = ReferringDataset(path, kind, parts="codes" in needs or kind == "person", masks=masks)
-    chosen = choose(rows, task_name, limit, protocol)
-    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, each)
+    chosen = choose(rows, task_name, limit, protocol, predictor.abilities.point_prompts, way)
+    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, each, way)
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 
     data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
@@ -128,13 +131,13 @@ class _Asking:
 
     def __init__(
         self, predictor: RefHCMPredictor, rows: ReferringDataset, task_name: str, chosen: list[int], beam: int,
-        published_paste: bool, each: Sequence[str] = (),
+        published_paste: bool, each: Sequence[str] = (), way: str | None = None,
     ) -> None:  # fmt: skip
         self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
         self.task = predictor.task(task_name)
         self.label_map = predictor.label_map if "codes" in self.task.needs else None
         self.masks = predictor.masks if "mask" in (*self.task.needs, *each) else None
-        self.published_paste = published_paste
+        self.published_paste, self.way = published_paste, way
         self.each = [predictor.task(EACH[wanted]) for wanted in each]
 
     def settings(self) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class _Asking:
         config = self.predictor.model.config
         data = SampleDataset(
             self.rows, [self.task], config.image_size, mean=config.image_mean, std=config.image_std, set_aside=True,
-            targets=False, chosen=self.chosen,
+            targets=False, chosen=self.chosen, way=self.way,
         )  # fmt: skip
         return DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers)
 

@@ -107,7 +107,7 @@ def _predictor(
     usual = {"block_parsing": ours, "keypoints_inside": ours}
     switches = [each.name for each in fields(Abilities) if each.name != "tasks"]
     abilities = Abilities(
-        tasks=_tasks(config, vocabulary, folder),
+        tasks=_tasks(config, vocabulary, _switch(config, "block_parsing", ours, folder), folder),
         **{name: _switch(config, name, usual.get(name, False), folder) for name in switches},
     )
     threshold, presence = _threshold(config, folder), read_presence(config, folder / "config.json")
@@ -229,13 +229,15 @@ def _switch(config: Mapping[str, Any], name: str, usual: bool, folder: Path) -> 
     return value
 
 
-def _tasks(config: Mapping[str, Any], vocabulary: Vocabulary, folder: Path) -> tuple[str, ...]:
+def _tasks(config: Mapping[str, Any], vocabulary: Vocabulary, block: bool, folder: Path) -> tuple[str, ...]:
     """What config.json says the model was trained for; where it says nothing, all tasks that its tokens allow and, of a
-    model without masks, that are asked about one person."""
+    model without masks, that are asked about one person, with part maps as a `block` or not."""
     value = config.get("tasks")
     if value is None:
-        alone = [name for name, task in known().items() if task.meant == "one" and "mask" not in task.needs]
-        return tuple(known() if vocabulary.mask_codes else alone)
+        unlike = "rpar" if block else "rpar_full_mask"
+        fitting = {name: task for name, task in known().items() if name != unlike}
+        alone = [name for name, task in fitting.items() if task.meant == "one" and "mask" not in task.needs]
+        return tuple(fitting if vocabulary.mask_codes else alone)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise RefHCMError(f"{folder / 'config.json'}: tasks must be a list of names, not {value!r}.")
     return tuple(value)

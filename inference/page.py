@@ -137,7 +137,7 @@ def page(
 
 
 def _section(entry: Entry, jpeg: bytes) -> str:
-    asked = "everybody" if entry.question.everybody else "the marked region"
+    asked = "everybody" if entry.question.everybody else "the marked person"
     if entry.found.caption is None and entry.question.text is not None:
         asked = f"“{entry.question.text}”"
     source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -1,7 +1,7 @@
 """One answer beside the truth as one line of JSON: all that figures are computed from, without model or data.
 
     row, id, image_id   which row of the dataset file (from 0), its id, its picture's id where the file has one
-    task, size, text | region      what was asked about a picture of size (width, height)
+    task, size, text | region | points     what was asked about a picture of size (width, height)
     tokens, score       the answer as decoded, and a ranking score of it
     box, box_score, keypoints (17 times x, y, score), codes, caption      what it says, in pixels of the picture
     presence, present   the model's own chance that anybody fits, not calibrated; false where the answer is nobody
@@ -14,8 +14,8 @@
     people              box, box_score, score, presence, keypoints and mask of everyone, from a task that answers about
                         any number of people; presence: the chance that the answer does not end before them
     invalid             whether the answer is malformed
-    figures             the row's own: iou (not where the region asked), oks (published rule), coco_oks, part_miou,
-                        mask_iou
+    figures             the row's own: iou (not of a box that was asked with), oks (published rule), coco_oks,
+                        part_miou, mask_iou
     truth               box, keypoints (x, y, v), area, mask, captions, as far as they are known; people: the same of
                         everyone, where that is not exactly one
 
@@ -66,6 +66,8 @@ def to_line(
         line["text"] = question.text
     if question.region is not None:
         line["region"] = _numbers(question.region)
+    if question.points:
+        line["points"] = [list(point) for point in question.points[0]]
     line |= {"tokens": list(reading.tokens), "score": reading.score}
     line |= {"presence": reading.presence, "present": None if reading.present else False}
     line |= {"box": _numbers(reading.box), "box_score": reading.box_score, "keypoints": _points(reading.keypoints)}
@@ -79,15 +81,20 @@ def to_line(
     agreeing = agreement(reading.box, reading.keypoints, reading.mask, reading.parts)
     line["agreement"] = {name: list(counts) for name, counts in agreeing.items()} or None
     figures = row_figures(reading, truth)
-    if question.region is not None:  # the box was given
-        figures.pop("iou", None)
     line |= {"invalid": any(_faults(reading, question.size)), "figures": figures}
     if reading.people is not None:
         line["people"] = [_person_entry(one) for one in reading.people]
     line["truth"] = _truth_entry(truth)
     if truth.people is not None:
         line["truth"]["people"] = list(map(_truth_entry, truth.people))
+    if box_given(line):
+        figures.pop("iou", None)
     return _known(**line)
+
+
+def box_given(line: Line) -> bool:
+    """Whether the question gave the very box that was to be found; a loosely drawn one leaves it to be found."""
+    return "region" in line and line["region"] == line["truth"].get("box")
 
 
 def from_line(line: Line, draw: bool = False) -> tuple[Reading, Annotation]:

@@ -168,7 +168,7 @@ class RefHCMPredictor:
             text: Words that point at one person, at most 1,000 characters, of which 80 words are read; or
             region: a box x1, y1, x2, y2 in pixels of the picture; or
             point: a place x, y on the person, in pixels; or
-            scribble: a line over the person as such places, of which 8 are read, evenly chosen. Points and scribbles
+            scribble: a line over the person as such places, of which 6 are read, evenly chosen. Points and scribbles
                 are for models that were trained for them (`Abilities.point_prompts`).
             tasks: What is wanted; see `Tasks`.
             beam: How many answers are followed side by side; 1 is greedy.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..data.prompts import WAYS
 from .scoring import Evaluation
 
 
@@ -11,8 +12,13 @@ def told(result: Evaluation, markdown: bool = False) -> str:
     """The figures of one task, with what is to be known about them."""
     head = f"{result.task}: {result.samples} questions, {result.invalid} invalid answers"
     notes = [f"not asked: {count} rows that {reason}" for reason, count in result.left_out.items()]
+    if result.asked_by:
+        notes.append(f"asked by {WAYS[result.asked_by]}")
     if result.by_region:
-        notes.append(f"asked by region: {result.by_region} questions, which have no words; their boxes are not scored")
+        why = "" if result.asked_by else ", which have no words"
+        notes.append(f"asked by region: {result.by_region} questions{why}; their boxes are not scored")
+    if result.by_points and not result.asked_by:
+        notes.append(f"asked by points: {result.by_points} questions")
     notes += [f"not measured: {what}" for what in result.not_measured]
     if result.missing:
         notes.append(f"not answered yet: {result.missing} questions, so these are the figures of a part")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.annotation import MASK_NAMES
+from ..data.prompts import WAYS
 from ..errors import RefHCMError
 from ..metrics.agreement import AgreementMeter
 from ..metrics.masks import MaskMeter, RegionMeter
@@ -17,7 +18,7 @@ from ..models.abilities import Presence
 from ..tasks.segments import CaptionSegment
 from ..tasks.task import Scorer
 from .prediction_files import saved, saved_tasks, unexplained, without_settings
-from .predictions import Line, counts_of, from_line
+from .predictions import Line, box_given, counts_of, from_line
 from .presence import calibrated, read_presence
 from .protocols import FullCaptions, PresenceScorer, scored
 
@@ -48,9 +49,13 @@ class Evaluation:
     not_measured: list[str] = field(default_factory=list)
     """What cannot be computed on this machine, and why."""
     by_region: int = 0
-    """Questions without words, whose answers hold the box that the question gave: it is not scored."""
+    """Questions that gave the very box that answers hold: it is not scored."""
     missing: int = 0
     """Questions without a saved answer: the evaluation was cut off before it came to them."""
+    by_points: int = 0
+    """Questions that were asked by points."""
+    asked_by: str | None = None
+    """How every question was put, of `prompts.WAYS`; None: as its row asks."""
 
     def headlines(self) -> dict[str, float]:
         """The figures that stand for the task, in the order of its answer."""
@@ -67,18 +72,24 @@ class Rules:
     """What was asked about everyone who was found."""
     presence: Presence = field(default_factory=Presence)
     """What the model's chance that anybody fits is worth."""
+    way: str | None = None
+    """How every question was put, of `prompts.WAYS`; None: as its row asks."""
 
     def to_settings(self) -> dict[str, Any]:
         """As JSON has it, beside the other settings that answers depend on; what is usual is not mentioned."""
         each = {"each": list(self.each)} if self.each else {}
         presence = {"presence": asdict(self.presence)} if self.presence != Presence() else {}
-        return {"protocol": self.protocol, **each, **presence}
+        way = {"ask": self.way} if self.way else {}
+        return {"protocol": self.protocol, **each, **presence, **way}
 
     @classmethod
     def of_settings(cls, settings: Mapping[str, Any], where: str | Path) -> Rules:
         """Those that stand in the file `where`."""
         protocol, each = settings.get("protocol", "own"), settings.get("each", [])
-        return cls(str(protocol), tuple(map(str, each)), read_presence(settings, where))
+        way = settings.get("ask")
+        if way is not None and way not in WAYS:
+            raise RefHCMError(f"{where}: questions are asked by {', '.join(WAYS)}, not by {way!r}.")
+        return cls(str(protocol), tuple(map(str, each)), read_presence(settings, where), way)
 
 
 def score(
@@ -98,7 +109,7 @@ def score(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise RefHCMError(f"Answers of task {task} have a part {unknown[0]!r}; known are {', '.join(known)}.")
-    result = Evaluation(task)
+    result = Evaluation(task, asked_by=rules.way)
     make = PresenceScorer if rules.protocol == "presence" else Scorer
     scorer, further = make([known[name] for name in names]), _Further(names)
     draw = "uniphd" in names or bool(rules.each)
@@ -107,12 +118,13 @@ def score(
         if reading.presence is not None:
             reading.presence = calibrated(reading.presence, rules.presence)
         try:
-            scorer.add(reading, truth, given := "region" in line)
+            scorer.add(reading, truth, given := box_given(line))
         except ValueError as error:
             raise RefHCMError(f"{line.get('id')} is no answer to task {task} ({error})") from error
         further.add(line)
         result.samples += 1
         result.invalid += bool(line.get("invalid"))
+        result.by_points += "points" in line
         result.by_region += given and "box" in names
     result.scores = scorer.result() | further.result()
     captions = known[CaptionSegment.name]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Abilities:
     """What a model was trained for, as entries of its `config.json`."""
 
-    tasks: tuple[str, ...] = ()
-    """Names of tasks (`refhcm.tasks`) that it was trained for."""
+    tasks: tuple[str, ...] = ("rec", "rkpt", "rpar_full_mask", "rhrc", "s1")
+    """Names of tasks (`refhcm.tasks`) that it was trained for: what evaluation asks where none are named, and of masks
+    and several people all that it can be asked. A model that says nothing was trained for no more than these."""
     block_parsing: bool = True
     """Part maps are decoded in one pass."""
     region_prompts: bool = False

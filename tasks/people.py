@@ -6,11 +6,15 @@ meant. What else is wanted of each (pose, mask, parts) is asked afterwards, by t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from ..data.annotation import Annotation
 from ..data.known import About
 from ..data.vocabulary import Vocabulary
+from ..metrics.boxes import box_iou_pairs
 from ..metrics.coco import Detection, GroundTruth
 from ..metrics.people import PeopleMeter
 from ..models.grammar import BoxesRule
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST = 20
 """People in one answer; a longer one would leave the positions that a decoder of 100 tokens has been trained on."""
+SAME = 0.9
+"""Boxes of one answer with a higher IoU are one person, said twice: only the surer box counts."""
 
 
 class BoxesSegment:
@@ -54,7 +60,7 @@ class BoxesSegment:
             one.stretches["box"] = position, position + 4
             people.append(one)
             position += 4
-        reading.people = tuple(people)
+        reading.people = _once(people)
         reading.present = bool(people)
         return position
 
@@ -70,6 +76,18 @@ class BoxesSegment:
             GroundTruth(one.box, segment_area(one), one.keypoints, one.mask) for one in people if one.box is not None
         ]
         meter.add(found, meant, reading.presence)
+
+
+def _once(people: Sequence[Reading]) -> tuple[Reading, ...]:
+    """In their order, those whose box no surer one repeats. From left to right, as the grammar wants it, leaves room
+    for the same box twice."""
+    boxes = np.array([one.box for one in people], np.float64).reshape(-1, 4)
+    same = box_iou_pairs(boxes, boxes) > SAME
+    kept: list[int] = []
+    for place in sorted(range(len(people)), key=lambda place: -people[place].score):
+        if not same[place, kept].any():
+            kept.append(place)
+    return tuple(people[place] for place in sorted(kept))
 
 
 @register

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..data.annotation import Annotation, Box, Points, Question
 from ..data.known import About
+from ..data.prompts import read_of
 from ..data.samples import Target
 from ..data.vocabulary import BOS, EOS, Vocabulary
 from ..models.grammar import Grammar
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
     from ..models.decoding import Hypothesis
     from .segments import Scored, Segment
-
-
-MAX_POINTS = 8
-"""Points of a scribble that an instruction holds."""
 
 
 @dataclass
@@ -233,10 +230,8 @@ def encode_instruction(
 
 
 def point_tokens(vocabulary: Vocabulary, points: Points, size: tuple[int, int]) -> list[int]:
-    """Two bins for each point in a picture of `size` (width, height); of a longer scribble for `MAX_POINTS` of it."""
-    if len(points) > MAX_POINTS:
-        points = tuple(points[round(i * (len(points) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS))
-    return vocabulary.quantize(np.asarray(points, np.float64) / size)
+    """Two bins for each of the points that are read (`read_of`), in a picture of `size` (width, height)."""
+    return vocabulary.quantize(np.asarray(read_of(points), np.float64) / size)
 
 
 def box_tokens(vocabulary: Vocabulary, box: Box, size: tuple[int, int], clamp: bool = True) -> list[int]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refhcm.data.dataset import ReferringDataset, SampleDataset
+from refhcm.data.prompts import SCRIBBLE_POINTS, Prompting
 from refhcm.data.validate import validate
 from refhcm.errors import RefHCMError
 from refhcm.tasks import build
-from refhcm.tasks.task import MAX_POINTS
 
 SIZE = (40, 30)
 SCRIBBLE = [[[4 + i, 3 + k] for i in range(12)] for k in range(5)]
@@ -100,8 +100,11 @@ def test_points_and_scribbles_are_the_question_of_a_row(tree, tmp_path, tiny_voc
     assert data.shortfall(["box"])["ask by points"].all() and not len(data.usable(["box"]))
     with pytest.raises(RefHCMError, match="can serve task rec: 3 ask by points"):
         SampleDataset(data, [build("rec", tiny_vocabulary)], 16)
+    learnt = SampleDataset(data, [build("rec", tiny_vocabulary)], 16, points=True, prompting=Prompting())
+    drawn = {learnt[0][0]["question"].points[0] for learnt.epoch in range(40)}  # any of them, in training
+    assert len(learnt) == 3 and len(drawn) > 1 and drawn <= set(question.points)
     bins = [token for token in build("rhrc", tiny_vocabulary).instruction(question) if tiny_vocabulary.is_bin(token)]
-    assert len(bins) == 2 * min(len(marks[0]), MAX_POINTS)
+    assert len(bins) == 2 * min(len(marks[0]), SCRIBBLE_POINTS)
     assert any("by points" in note for note in report.notes)
 
 

@@ -10,6 +10,7 @@ from refhcm.data.annotation import Annotation, Question
 from refhcm.data.dataset import ReferringDataset
 from refhcm.data.make_vocabulary import words_of
 from refhcm.data.masks import encode_mask
+from refhcm.data.others import Everybody
 from refhcm.data.person_file import EVERYBODY, Person, PersonRow, PersonWriter
 from refhcm.data.rows import LAYOUTS, Reading, read_pair
 from refhcm.data.shard_writer import write_shards
@@ -125,11 +126,16 @@ def test_published_rows_are_about_one_person_each(tmp_path):
     assert len(data.usable(["others"])) == 0
 
 
-def test_rows_by_points_serve_who_asks_for_points(tmp_path):
+def test_rows_by_points_serve_questions_about_one_person_that_take_them(tmp_path):
     marked = PersonRow("p", "1", "images/1.png", (LEFT,), points=(((3.0, 4.0),),))
     path = write(tmp_path, marked, row("a", LEFT, everybody=True), row("w", LEFT), points=True)
     data = ReferringDataset(path, "person", masks=True)
-    assert [data.usable(needs).tolist() for needs in (["box"], ["points", "mask"])] == [[2], [0]]
+    assert data.usable(["box"]).tolist() == data.usable(["text", "box"]).tolist() == [2]
+    assert data.shortfall(["box"])["ask by points"].tolist() == [True, False, False]
+    for about, served in (("one", [0, 2]), ("one or nobody", [0, 2]), ("people", [2]), ("everybody", [1])):
+        needs = ["mask"] if about == "everybody" else ["text", "mask"]
+        assert data.usable(needs, about, points=True).tolist() == served
+    assert data.usable(["captions"], points=True).tolist() == []
     assert not data[0][1].others.any() and data[1][0].everybody
 
 
@@ -149,6 +155,19 @@ def test_others_are_everyone_but_the_person_meant(tmp_path):
             assert got[name].others is None
         assert got["no"].people == () and got["elsewhere"].others is None
         assert ReferringDataset(data.file.path, "person")[0][1].others is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 2), min_size=1, max_size=5))
+def test_others_are_whatever_somebody_else_covers(seed, boxes):
+    """Also where people overlap, or several stand in the very same box and none of them can be told from the rest."""
+    masks = np.random.default_rng(seed).random((len(boxes), 7, 5)) < 0.5
+    people = [Annotation((5, 7), (box, 0, box + 1, 5), mask=mask) for box, mask in zip(boxes, masks, strict=True)]
+    everybody = Everybody(people, (5, 7))
+    for box, person in zip(boxes, people, strict=True):
+        mine = [place for place, other in enumerate(boxes) if other == box]
+        wanted = masks.sum(0) > masks[mine].sum(0)
+        assert np.array_equal(everybody.complete(person).others, wanted)
 
 
 people = st.lists(st.tuples(st.sampled_from([LEFT, MIDDLE, RIGHT, person(2, 2, 9, 9)]), st.booleans()), max_size=3)

@@ -2,13 +2,16 @@
 same from saved lines, after an interrupt, and asked about one by one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from crowd import PICTURES, write_crowd
+from crowd import PICTURES, SIZE, write_crowd
 
 from refhcm.data.annotation import Question
 from refhcm.data.dataset import ReferringDataset, SampleDataset
+from refhcm.data.masks import decode_mask
+from refhcm.data.prompts import LOOSELY, POINT, REGION, SCRIBBLE, SCRIBBLE_POINTS, WAYS
 from refhcm.data.samples import collate
 from refhcm.errors import RefHCMError
 from refhcm.inference import evaluate_job, evaluation
@@ -16,6 +19,7 @@ from refhcm.inference.answering import answer_batch, ask, look
 from refhcm.inference.choosing import choose, task_rows
 from refhcm.inference.evaluation import Stopped, evaluate
 from refhcm.inference.prediction_files import read_lines
+from refhcm.inference.report import told
 from refhcm.inference.scoring import score_saved
 from refhcm.metrics.agreement import agreement
 from refhcm.models.abilities import Abilities, Presence
@@ -272,3 +276,120 @@ def test_rows_that_do_not_know_enough_say_what(crowd):
     rows = ReferringDataset(crowd, "person")
     assert task_rows(rows, "roi")[1] == {"list everybody": 2, "are about several people or nobody": 4}
     assert task_rows(rows, "people")[1] == {"do not list everybody": 10}
+
+
+# -- points -------------------------------------------------------------------------------------------------------
+def test_rows_that_ask_by_points_are_scored_where_the_model_takes_points(people_predictor, tmp_path, monkeypatch):
+    crowd = write_crowd(tmp_path)
+    lines = [line.split("\t") for line in crowd.read_text().splitlines()]
+    marks = {0: "5,9,7,20;3,4", 1: "30,20"}
+    for number, fields in enumerate(lines):
+        fields[2] = "None" if number in marks else fields[2]
+        fields.append(marks.get(number, ""))
+    crowd.write_text("".join("\t".join(fields) + "\n" for fields in lines))
+    for task in ("rec", "res", "roi", "rkpt", "rhrc"):
+        result = _evaluate(people_predictor, crowd, task, tmp_path / "out")
+        assert (result.samples, result.by_points) == (ONE, 2) and "asked by points: 2 questions" in told(result)
+        first, second, third, *_ = read_lines(tmp_path / "out" / f"{task}.jsonl")
+        assert first["points"] == [[5, 9], [7, 20]] and second["points"] == [[30, 20]] and "points" not in third
+        assert not {"text", "region"} & set(first)
+    assert {"iou", "mask_iou"} <= set(read_lines(tmp_path / "out" / "res.jsonl")[0]["figures"])
+    assert _evaluate(people_predictor, crowd, "grec").samples == WORDS - 2
+    assert _evaluate(people_predictor, crowd, "rec", protocol="presence").samples == ONE + PICTURES - 2
+    monkeypatch.setattr(people_predictor, "abilities", replace(people_predictor.abilities, point_prompts=False))
+    without = _evaluate(people_predictor, crowd, "res")
+    assert without.samples == ONE - 2 and without.left_out["ask by points"] == 2
+
+
+# -- questions put another way -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", list(WAYS))
+@pytest.mark.parametrize("task", ["rec", "rkpt", "rpar_full_mask", "res", "roi", "rhrc"])
+def test_all_rows_about_one_person_are_asked_in_the_way_that_is_wanted(scored, crowd, tmp_path, task, way):
+    if (task, way) in {("roi", "words"), ("rhrc", "words"), ("rec", REGION)}:
+        with pytest.raises(RefHCMError, match=rf"Task {task} .*, so --ask {way} does not go with it"):
+            scored(task, way=way)
+        return
+    result = scored(task, way=way, out=tmp_path)
+    assert result.samples == ONE and f"asked by {WAYS[way]}" in told(result)
+    lines = read_lines(tmp_path / f"{task}.jsonl")
+    for line in lines:
+        (asked,) = {"text", "region", "points"} & set(line)
+        assert asked == {"words": "text", REGION: "region", LOOSELY: "region"}.get(way, "points")
+        if asked == "points":
+            mask = decode_mask(line["truth"]["mask"], SIZE)
+            assert all(mask[int(y), int(x)] for x, y in line["points"])
+            assert len(line["points"]) == (1 if way == POINT else SCRIBBLE_POINTS)
+    regions = {row["row"]: row.get("region") for row in lines}
+    boxes = {row: line["truth"]["box"] for row, line in zip(regions, lines, strict=True)}
+    if task != "roi" and way in (REGION, LOOSELY):
+        assert (regions == boxes) == (way == REGION)
+    if "box/acc@0.9" in result.scores:
+        assert way != REGION and result.scores["box/acc@0.9"] == 1.0
+    else:
+        assert task in ("roi", "rhrc") or way == REGION
+    assert score_saved(tmp_path, java=False) == [result]
+    with pytest.raises(RefHCMError, match=r"other settings .*ask"):
+        scored(task, out=tmp_path)
+
+
+def test_what_is_drawn_depends_on_the_rows_id_alone(scored, crowd, tmp_path):
+    for way in (LOOSELY, POINT, SCRIBBLE):
+        places = []
+        for task, limit in (("res", None), ("roi", None), ("res", 2)):
+            out = tmp_path / f"{way}{task}{limit}"
+            scored(task, way=way, limit=limit, out=out)
+            places.append({x["id"]: x.get("region") or x["points"] for x in read_lines(out / f"{task}.jsonl")})
+        whole, other, few = places
+        assert whole == other and few.items() <= whole.items() and len(few) == 2
+        assert len({str(place) for place in whole.values()}) == len(whole) == ONE
+
+
+def test_a_map_is_measured_over_the_loose_region_that_was_asked_about(scored, tmp_path):
+    assert scored("roi", way=LOOSELY, out=tmp_path).scores["region/person_miou"] == 1.0
+    for line in read_lines(tmp_path / "roi.jsonl"):
+        assert line["truth"]["box"] == line["region"] and line["region"][0] not in (2, 22, 42)
+
+
+def test_ways_that_cannot_be_are_refused(people_predictor, crowd, tmp_path, monkeypatch, command, capsys):
+    def refused(said, task="res", **options):
+        with pytest.raises(RefHCMError, match=said):
+            _evaluate(people_predictor, crowd, task, **options)
+
+    refused("by 'voice': --ask takes words, region, loose, point, scribble", way="voice")
+    refused("Task grec is not about one person", "grec", way=POINT)
+    refused("--protocol presence is about words", "rec", way=POINT, protocol="presence")
+    published = tmp_path / "rec.tsv"
+    published.write_text("1\t1\ta man\t1,1,5,5\tx.png\n")
+    with pytest.raises(RefHCMError, match="Task rec needs mask"):
+        evaluate(people_predictor, published, "rec", "rec", way=POINT)
+    monkeypatch.setattr(people_predictor, "abilities", Abilities(people_predictor.abilities.tasks))
+    refused("not trained to be asked by points .*leave --ask scribble out", way=SCRIBBLE)
+    refused("not trained to be asked res by regions", way=LOOSELY)
+    assert _evaluate(people_predictor, crowd, "roi", way=LOOSELY).samples == ONE  # which is asked by nothing else
+    assert command.main(["--score", str(tmp_path), "--ask", "point"]) == 1
+    assert "--ask out" in capsys.readouterr().err
+
+
+def test_the_command_asks_all_tasks_that_can_be(people_predictor, crowd, monkeypatch, command, capsys, tmp_path):
+    monkeypatch.setattr(evaluate_job, "load", lambda *options: people_predictor)
+    told = tmp_path / "figures.json"
+    arguments = ["--data", str(crowd), "--limit", "2", "--no-java", "--json", str(told)]
+    tasks = {"rkpt", "s1", "s1_mask", "res", "rpar_full_mask"}
+    for way, asked in ((POINT, {*tasks, "rec", "roi", "rhrc"}), (REGION, {*tasks, "roi", "rhrc"}),
+                       ("words", {*tasks, "rec", "grec"})):  # fmt: skip
+        assert command.main([*arguments, "--ask", way]) == 0
+        found = json.loads(told.read_text())
+        assert {one["task"] for one in found} == asked and {one["asked_by"] for one in found} == {way}
+    capsys.readouterr()
+
+
+def test_what_a_model_was_not_trained_for_is_asked_where_it_is_named_alone(
+    people_predictor, crowd, monkeypatch, command, tmp_path
+):
+    monkeypatch.setattr(evaluate_job, "load", lambda *options: people_predictor)
+    monkeypatch.setattr(people_predictor, "abilities", replace(people_predictor.abilities, tasks=("rkpt", "people")))
+    told = tmp_path / "figures.json"
+    arguments = ["--data", str(crowd), "--limit", "2", "--no-java", "--json", str(told)]
+    for named, asked in (([], ["rkpt", "people"]), (["--tasks", "rec", "rpar"], ["rec", "rpar"])):
+        assert command.main([*arguments, *named]) == 0
+        assert [one["task"] for one in json.loads(told.read_text())] == asked

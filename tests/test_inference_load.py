@@ -13,7 +13,7 @@ import refhcm
 from refhcm import cli
 from refhcm.errors import RefHCMError
 from refhcm.inference.load import CHECKPOINTS, _check_config, choose_device, find_folder, load_fitting_label_map
-from refhcm.models.abilities import Presence
+from refhcm.models.abilities import Abilities, Presence
 
 WORDS = "the woman in the red coat"
 
@@ -48,6 +48,7 @@ def test_settings_of_the_folder_reach_the_predictor(folder, photo):
     assert model.presence == Presence(2.0, 0.0, 0.25)
     assert model.threshold == 1.0 and not model(photo, WORDS).present
     model.threshold = 0.0
+    assert set(model.abilities.tasks) == {"rec", "rkpt", "rpar", "rhrc", "s1"}
     assert not model.abilities.block_parsing and model(photo, WORDS).parsing is not None
     assert model(photo, WORDS, tasks=("parsing",)).parsing is not None
 
@@ -55,6 +56,7 @@ def test_settings_of_the_folder_reach_the_predictor(folder, photo):
 def test_a_folder_from_before_there_were_masks_does_what_it_did(folder, photo):
     model = refhcm.load(folder, device="cpu")
     assert model.able == ("box", "keypoints", "parsing", "mask", "caption") and model.abilities.keypoints_inside
+    assert set(model.abilities.tasks) == set(Abilities().tasks)
     answer = model(photo, WORDS)
     assert answer.presence is None and answer.present and (answer.mask == (answer.parsing > 0)).all()
     for ask in (model.everybody, lambda photo: model(photo, point=(1, 2)), lambda photo: model.everybody(photo, WORDS)):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from refhcm.data.prompts import SCRIBBLE_POINTS
 from refhcm.errors import RefHCMError
 from refhcm.inference import interview
 from refhcm.inference.asking import TASKS
 from refhcm.models.abilities import Abilities, Presence
-from refhcm.tasks.task import MAX_POINTS
 
 WORDS = "the woman in the red coat"
 REGION = (10, 5, 40, 55)
@@ -174,7 +174,7 @@ def test_a_map_of_words_is_that_of_the_box_that_was_found(people_predictor, phot
 def test_a_scribble_is_read_at_evenly_chosen_points_from_top_to_bottom(people_predictor, photo):
     line = [(80 - 70 * i / 9999, 55 - 50 * i / 9999) for i in range(10_000)]
     answer = people_predictor(photo, scribble=np.array(line), tasks=("box",))
-    assert len(answer.points) == MAX_POINTS and answer.points[0] == line[-1] and answer.points[-1] == line[0]
+    assert len(answer.points) == SCRIBBLE_POINTS and answer.points[0] == line[-1] and answer.points[-1] == line[0]
     assert np.ptp(np.diff([y for _, y in answer.points])) < 0.02
     assert answer.to_dict()["points"][0] == [10.0, 5.0]
     same = people_predictor(photo, scribble=answer.points[::-1], tasks=("box",))

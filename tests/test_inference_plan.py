@@ -65,3 +65,8 @@ def test_what_a_model_cannot_do_is_left_out_or_refused():
     for tasks, sentence in ((("parsing",), "no label-map"), (("mask",), "neither"), (("region_map",), "not trained")):
         with pytest.raises(RefHCMError, match=f"{sentence}.*: ask only for box, keypoints, caption.$"):
             plan(tasks, Abilities(), parts=False)
+
+
+def test_what_models_of_old_were_trained_for_is_what_nobody_needs_to_say():
+    usual = {name for name, task in known().items() if task.meant == "one" and "mask" not in task.needs}
+    assert set(Abilities().tasks) == usual - {"rpar"}

@@ -7,6 +7,7 @@ import socket
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from refhcm.data.masks import encode_mask
@@ -234,6 +235,7 @@ def _one_of_two(rank, port, predictor, people, out, told):
 
 def test_two_processes_give_the_figures_of_one(tiny_predictor, people, whole, tmp_path):
     """Seven questions in four batches: the processes have four and three questions."""
+    assert torch.get_num_threads() == 1  # or the processes would hang, see `one_thread`
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
