@@ -75,7 +75,8 @@ class Answer:
     """The region that was asked with, x1, y1, x2, y2. The box is the same, or a better one of the model's own finding
     (`Abilities.loose_regions`)."""
     present: bool = True
-    """Whether the model found somebody who fits."""
+    """Whether the model found somebody who fits; of a point, a scribble or a loosely drawn region also whether they are
+    there, and not elsewhere (within a quarter of the box's sides)."""
     score: float = 0.0
     """A ranking score, 0 to 1: comparable between answers of one model, not a probability of being right.
 
@@ -100,7 +101,8 @@ class Answer:
     """The point that was asked with, or those points of the scribble that were read."""
     presence: float | None = None
     """How likely it is that somebody fits, in [0, 1], of a model that can say "nobody" (calibrated where the model
-    folder says how). In a list of several people (`everybody`): that the list goes on with this one."""
+    folder says how), or that can be pointed at: 0 where whom it found is elsewhere. In a list of several people
+    (`everybody`): that the list goes on with this one."""
     source: Image | PictureFile | None = field(default=None, repr=False)
     """The picture that was asked about: its file where it was given as one, otherwise the picture itself."""
     attention_maps: AttentionMaps | None = field(default=None, repr=False)

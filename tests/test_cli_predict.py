@@ -86,6 +86,7 @@ def test_many_questions_go_on_after_a_bad_one(run, picture, tmp_path):
 
 def test_everybody_points_and_maps_have_their_switches(run, picture, people_predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_load", lambda arguments: people_predictor)
+    monkeypatch.setattr("refhcm.inference.interview.REACH", 1e6)  # random weights find people anywhere
     code, out, _ = run("predict", picture, "--everybody", "--json")
     people = json.loads(out)
     assert code == 0 and len(people) > 2 and all(person["box"] and person["keypoints"] is None for person in people)
