@@ -72,6 +72,8 @@ def draw_answers(image: Any, answers: Sequence[Answer], panel: bool = True, text
     (or the union of the parts), box and skeleton are drawn. The panel holds what was asked (which an empty list does
     not tell: the words `text`, or else everybody), captions, and scores by number.
     """
+    if not isinstance(answers, Sequence):
+        raise RefHCMError("Several people are drawn from a list of answers; one answer draws itself: answer.draw().")
     size = answers[0].size if answers else None
     if any(answer.size != size for answer in answers):
         raise RefHCMError("The answers are about pictures of different sizes: draw those of one picture.")
