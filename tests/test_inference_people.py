@@ -6,7 +6,7 @@ import pytest
 from refhcm.data.annotation import Question
 from refhcm.errors import RefHCMError
 from refhcm.inference import interview
-from refhcm.inference.asking import TASKS
+from refhcm.inference.asking import TASKS, check_held
 from refhcm.models.abilities import Abilities, Presence
 from refhcm.tasks.task import MAX_POINTS
 
@@ -160,6 +160,19 @@ def test_500_regions_go_through_together(people_predictor, photo, trunk_runs):
     assert len(answers) == 500 and trunk_runs == [1]
     assert [answer.region for answer in answers] == [tuple(map(float, region)) for region in regions]
     assert all(answer.region_map.box == answer.region for answer in answers)
+
+
+def test_more_maps_than_memory_holds_are_refused_before_anything_is_computed(people_predictor, trunk_runs):
+    regions = [REGION] * 500
+    with people_predictor.image(np.zeros((3000, 4000, 3), np.uint8)) as view:
+        for tasks in (None, ("mask",), ("parsing",)):
+            with pytest.raises(RefHCMError, match="500 answers about a 4000 x 3000 picture take"):
+                view.many(regions, tasks=tasks)
+        assert view.many(regions[:1], tasks=("mask",))[0].mask.shape == (3000, 4000)
+    check_held(500, (4000, 3000), ("box", "keypoints", "caption", "region_map"))
+    check_held(300, (4000, 3000), ("mask",))
+    with pytest.raises(RefHCMError, match="more than 4: ask fewer at a time"):
+        check_held(300, (4000, 3000), ("parsing",))
 
 
 def test_a_loose_region_is_answered_with_a_better_box(people_predictor, photo, monkeypatch, anywhere):
