@@ -185,7 +185,7 @@ def _legend(answer: Answer) -> list[tuple[str, Colour]]:
 
 
 def _absent(answer: Answer) -> str:
-    return "Nobody in the picture fits these words." if answer.text is not None else "There is nobody."
+    return "Nobody in the picture fits these words." if answer.text is not None else "Nobody was found there."
 
 
 def _colour(number: int) -> Colour:
