@@ -314,7 +314,8 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     named = getattr(arguments, "attention", None)  # None: not asked for, an empty list: of everything
     try:
         tasks = check_tasks(",".join(arguments.tasks) if arguments.tasks else None)
-        attention = check_attention(named or named is not None, tasks)
+        attention = named or named is not None
+        check_attention(attention, tasks)  # without names the model decides of what: it may not answer everything
         return {"tasks": tasks, "beam": check_beam(arguments.beam), "attention": attention}
     except RefHCMError as error:
         raise UsageError(str(error)) from error

@@ -75,7 +75,8 @@ class Answer:
     """The region that was asked with, x1, y1, x2, y2. The box is the same, or a better one of the model's own finding
     (`Abilities.loose_regions`)."""
     present: bool = True
-    """Whether the model found somebody who fits."""
+    """Whether the model found somebody who fits; of a point, a scribble or a loosely drawn region also whether they are
+    there, and not elsewhere (within a quarter of the box's sides)."""
     score: float = 0.0
     """A ranking score, 0 to 1: comparable between answers of one model, not a probability of being right.
 
@@ -102,7 +103,8 @@ class Answer:
     """The point that was asked with, or those points of the scribble that were read."""
     presence: float | None = None
     """How likely it is that somebody fits, in [0, 1], of a model that can say "nobody" (calibrated where the model
-    folder says how). In a list of several people (`everybody`): that the list goes on with this one."""
+    folder says how), or that can be pointed at: 0 where whom it found is elsewhere. In a list of several people
+    (`everybody`): that the list goes on with this one."""
     source: Image | PictureFile | None = field(default=None, repr=False)
     """The picture that was asked about: its file where it was given as one, otherwise the picture itself."""
     attention_maps: AttentionMaps | None = field(default=None, repr=False)
@@ -231,9 +233,8 @@ class Answer:
     def save(self, folder: str | Path, stem: str, image: Any = None) -> list[Path]:
         """Write `stem.json`, what `save_maps` writes, and with `image` the drawing `stem.png`.
 
-        Attention maps go into `stem_attention.npz` (see `AttentionMaps.save`), and with `image` into
-        `stem_attention.png`. The folder is made when it is missing. Returns the paths that were written, the JSON file
-        first.
+        So are attention maps (`save_attention`). The folder is made when it is missing. Returns the paths that were
+        written, the JSON file first.
         """
         folder = Path(folder)
         maps = self.save_maps(folder, stem)
@@ -241,11 +242,7 @@ class Answer:
         if image is not None:
             written.append(folder / f"{stem}.png")
             self.draw(image).save(written[-1])
-        if self.attention_maps is not None and self.attention_names:
-            written.append(self.attention_maps.save(folder / f"{stem}_attention.npz"))
-            if image is not None:
-                written.append(folder / f"{stem}_attention.png")
-                self.draw_attention(image=image).save(written[-1])
+        written += self.save_attention(folder, stem, image)
         values = self.to_dict(**{f"{name}_file": path.name for name, path in maps.items()})
         written[0].write_text(json.dumps(values, allow_nan=False, indent=1) + "\n", encoding="utf-8")
         return written
@@ -268,6 +265,18 @@ class Answer:
             for name, (suffix, values) in maps.items()
             if values is not None
         }
+
+    def save_attention(self, folder: str | Path, stem: str, image: Any = None) -> list[Path]:
+        """Write attention maps, where there are any, into a folder that exists: `stem_attention.npz` (see
+        `AttentionMaps.save`), and with `image` their drawing `stem_attention.png`. Returns the paths."""
+        folder = Path(folder)
+        if self.attention_maps is None or not self.attention_names:
+            return []
+        written = [self.attention_maps.save(folder / f"{stem}_attention.npz")]
+        if image is not None:
+            written.append(folder / f"{stem}_attention.png")
+            self.draw_attention(image=image).save(written[-1])
+        return written
 
     def save_parsing(self, path: str | Path) -> Path:
         """Write the part map as a grey PNG whose pixel values are the classes; RefHCMError when there is no map."""

@@ -17,15 +17,16 @@ def save_answers(
     """Write `stem.json`, a list with one entry per answer, and with `image` the drawing `stem.png` of all of them (see
     `draw_answers`, for `text` too).
 
-    Maps of the n-th answer, counted from 1, are written as `Answer.save_maps` does, under `stem_n`. The folder is made
-    when it is missing. Returns the paths that were written, the JSON file first.
+    Maps of the n-th answer, counted from 1, are written as `Answer.save_maps` does, under `stem_n`, and attention maps
+    as `Answer.save_attention` does. The folder is made when it is missing. Returns the paths that were written, the
+    JSON file first.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written, values = [folder / f"{stem}.json"], []
     for number, answer in enumerate(answers, 1):
         maps = answer.save_maps(folder, f"{stem}_{number}")
-        written += maps.values()
+        written += [*maps.values(), *answer.save_attention(folder, f"{stem}_{number}", image)]
         values.append(answer.to_dict(**{f"{name}_file": path.name for name, path in maps.items()}))
     if image is not None:
         written.append(folder / f"{stem}.png")

@@ -19,6 +19,8 @@ ON_REQUEST = ("region_map",)
 MAX_CHARACTERS = 1000
 """Length of the words; the longest expressions of the public datasets have a third of this."""
 MAX_BEAM = 32
+MAX_MAP_BYTES = 4 << 30
+"""What part maps and masks of many answers about one picture may take, each of which covers it."""
 
 
 def check_tasks(tasks: Sequence[str] | str | None) -> tuple[str, ...] | None:
@@ -64,6 +66,18 @@ def check_batch_size(batch_size: int) -> int:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise RefHCMError(f"The batch size must be a whole number of at least 1, not {batch_size!r}.")
     return batch_size
+
+
+def check_held(count: int, size: tuple[int, int], tasks: Sequence[str]) -> None:
+    """Refuse so many answers about a picture of `size` (width, height) at once that their maps would not fit."""
+    maps = 2 if "parsing" in tasks else int("mask" in tasks)  # parts come with the mask that they fill
+    needed = count * maps * size[0] * size[1]
+    if needed > MAX_MAP_BYTES:
+        raise RefHCMError(
+            f"Masks and part maps of {count:,} answers about a {size[0]} x {size[1]} picture take {needed / 2**30:.1f} "
+            f"GiB, more than {MAX_MAP_BYTES / 2**30:.0f}: ask fewer at a time, or for box, keypoints, caption and "
+            "region_map, which are small."
+        )
 
 
 def check_pair(entry: Any) -> tuple[Any, Any]:

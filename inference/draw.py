@@ -72,6 +72,8 @@ def draw_answers(image: Any, answers: Sequence[Answer], panel: bool = True, text
     (or the union of the parts), box and skeleton are drawn. The panel holds what was asked (which an empty list does
     not tell: the words `text`, or else everybody), captions, and scores by number.
     """
+    if not isinstance(answers, Sequence):
+        raise RefHCMError("Several people are drawn from a list of answers; one answer draws itself: answer.draw().")
     size = answers[0].size if answers else None
     if any(answer.size != size for answer in answers):
         raise RefHCMError("The answers are about pictures of different sizes: draw those of one picture.")
@@ -183,7 +185,7 @@ def _legend(answer: Answer) -> list[tuple[str, Colour]]:
 
 
 def _absent(answer: Answer) -> str:
-    return "Nobody in the picture fits these words." if answer.text is not None else "There is nobody."
+    return "Nobody in the picture fits these words." if answer.text is not None else "Nobody was found there."
 
 
 def _colour(number: int) -> Colour:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION_TOKENS = 64
 """How much of its own description a model is asked with about a region."""
+REACH = 0.25
+"""How far beyond the box of the person who is meant a region or points may lie, in shares of the box's sides: boxes are
+not exact, and neither are hands."""
 
 
 @dataclass
@@ -196,7 +199,9 @@ class Interview:
     def _is_present(self, row: _Row) -> bool:
         if row.given is not None:
             return True
-        return row.place.present and (row.place.box_score or 0.0) >= self.predictor.threshold
+        place = row.place
+        likely = place.present and (place.box_score or 0.0) >= self.predictor.threshold
+        return likely and _is_there(place.box, row.question)
 
     def _to_answer(self, row: _Row) -> Answer:
         """What was found, reduced to what was asked for."""
@@ -207,6 +212,8 @@ class Interview:
             score = next((one.score for one in (place, row.caption, row.region) if one and one.score), 1.0)
         present = self._is_present(row)
         chance = None if place.presence is None else calibrated(place.presence, self.predictor.presence)
+        if row.given is None and not _is_there(place.box, question):
+            chance = 0.0  # the model's own is about somebody else
         answer = Answer(
             question.size, question.text, question.region, present, _share(score), presence=chance,
             points=question.points[0] if question.points else None,
@@ -240,6 +247,23 @@ class Interview:
                 if reading is not None and name in self.attention:
                     said.append((reading, [name]))
         return AttentionMaps.of(self.predictor.vocabulary, *said)
+
+
+def _is_there(box: Box | None, question: Question) -> bool:
+    """Whether a box that was found lies where the region or one of the points of the question is, give or take `REACH`.
+
+    Models name the nearest person where they are pointed at nobody.
+    """
+    places = [(x, y, x, y) for x, y in question.points[0]] if question.points else []
+    places += [question.region] if question.region is not None else []
+    if box is None or not places:
+        return True
+    x1, y1, x2, y2 = box
+    across, down = REACH * (x2 - x1), REACH * (y2 - y1)
+    return any(
+        left <= x2 + across and right >= x1 - across and top <= y2 + down and bottom >= y1 - down
+        for left, top, right, bottom in places
+    )
 
 
 def _share(score: float) -> float:

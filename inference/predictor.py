@@ -30,6 +30,7 @@ from .asking import (
     check_attention,
     check_batch_size,
     check_beam,
+    check_held,
     check_list,
     check_pair,
     check_question,
@@ -89,7 +90,8 @@ class ImageView:
     ) -> list[Answer]:  # fmt: skip
         """Answer many questions about this picture, `batch_size` at a time: one answer per question, in order.
 
-        RefHCMError, before anything is computed, where one of them cannot be used.
+        RefHCMError, before anything is computed, where one of them cannot be used, or where so many part maps and masks
+        would not fit into memory (`asking.MAX_MAP_BYTES`).
         """
         asked = [check_asked(one, self.size) for one in check_list(questions, "words and regions")]
         return self._ask(asked, tasks, beam, attention, check_batch_size(batch_size))
@@ -112,6 +114,7 @@ class ImageView:
         self, questions: Sequence[Question], tasks: Tasks, beam: int, attention: Attention, batch_size: int
     ) -> list[Answer]:
         interview = self._interview(check_tasks(tasks), beam, attention)
+        check_held(len(questions), self.size, interview.plan.tasks)
         answers: list[Answer] = []
         for start in range(0, len(questions), batch_size):
             answers += interview.answer([(0, question) for question in questions[start : start + batch_size]])

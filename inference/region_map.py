@@ -121,13 +121,15 @@ def combine(answers: Sequence[Answer], how: str = "maximum") -> Combined:
         if total is not None and count is not None:
             total[place] += chance
             count[place] += 1
-    probability = best if total is None or count is None else total / np.maximum(count, 1)
+    probability = best if total is None or count is None else total / np.maximum(count, 1, dtype=np.float32)
     owner[probability <= LIKELY] = -1
     return Combined(probability, owner)
 
 
 def _common_size(answers: Sequence[Answer]) -> tuple[int, int]:
     """Height and width of the picture that all answers are about."""
+    if not isinstance(answers, Sequence):
+        raise RefHCMError("Region maps are combined from a list of answers, such as `many` gives.")
     sizes = {tuple(answer.size) for answer in answers}
     if not sizes:
         raise RefHCMError("There are no answers to combine: give at least one.")
@@ -153,6 +155,6 @@ def _grid(size: tuple[int, int]) -> tuple[Box, tuple[int, int]]:
 
 
 def _class(label: int) -> int:
-    if not isinstance(label, int) or not 0 <= label < len(MASK_NAMES):
+    if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < len(MASK_NAMES):
         raise RefHCMError(f"The classes of a region map are 0 to {len(MASK_NAMES) - 1}, not {label!r}.")
-    return label
+    return int(label)

@@ -48,3 +48,10 @@ def test_a_point_and_a_region_mean_the_person_there(model):
     assert overlap(by_point.box, PEOPLE[0]) > 0.5
     small = by_region.region_map.labels()
     assert small.shape == (56, 56) and 0.2 < (small == 1).mean() < 0.9
+
+
+def test_nobody_is_where_the_picture_shows_nobody(model):
+    with model.image(SCENE) as view:
+        pointed = view.many([{"point": (20, 20)}, (2, 2, 40, 40)], tasks=("box", "mask"))
+    for answer in pointed:
+        assert not answer.present and answer.presence == 0 and answer.box is None and answer.mask is None

@@ -62,6 +62,22 @@ def test_where_the_model_looked_is_drawn_where_it_was_asked_for(run, picture, tm
     assert code == 0 and "nothing to draw" in out and not list((tmp_path / "given").glob("*attention*"))
 
 
+def test_without_names_or_tasks_attention_is_of_all_that_is_answered(
+    run, picture, tiny_predictor, people_predictor, tmp_path, monkeypatch
+):
+    for number, predictor in enumerate((tiny_predictor, people_predictor)):
+        monkeypatch.setattr(cli, "_load", lambda arguments, predictor=predictor: predictor)
+        code, _, err = run("predict", picture, *WORDS, "--out", tmp_path / str(number), "--attention")
+        assert (code, err) == (0, "")
+        with np.load(tmp_path / str(number) / "a_answer_attention.npz") as maps:
+            assert {"box", "keypoints", "parsing", "caption"} <= set(maps) and "region_map" not in maps
+    monkeypatch.setattr("refhcm.tasks.people.MOST", 2)
+    code, out, _ = run("predict", picture, "--everybody", "--out", tmp_path / "people", "--attention")
+    assert code == 0 and "a_answer_2_attention.png" in out
+    with np.load(tmp_path / "people" / "a_answer_2_attention.npz") as maps:
+        assert set(maps) == {"words", "box"}
+
+
 def test_a_terminal_without_unicode_is_enough(tiny_predictor, photo, tmp_path, monkeypatch):
     photo.save(tmp_path / "straße.png")
     monkeypatch.setattr(cli, "_load", lambda arguments: tiny_predictor)
@@ -86,6 +102,7 @@ def test_many_questions_go_on_after_a_bad_one(run, picture, tmp_path):
 
 def test_everybody_points_and_maps_have_their_switches(run, picture, people_predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_load", lambda arguments: people_predictor)
+    monkeypatch.setattr("refhcm.inference.interview.REACH", 1e6)  # random weights find people anywhere
     code, out, _ = run("predict", picture, "--everybody", "--json")
     people = json.loads(out)
     assert code == 0 and len(people) > 2 and all(person["box"] and person["keypoints"] is None for person in people)

@@ -70,6 +70,8 @@ def test_everybody_has_a_colour_and_a_place_of_their_own():
     assert draw_answers(GREY, [], text="the giants").height > 540
     with pytest.raises(RefHCMError, match="different sizes"):
         draw_answers(GREY, [people[0], Answer((5, 5))])
+    with pytest.raises(RefHCMError, match="one answer draws itself"):
+        draw_answers(GREY, people[0])
     with pytest.raises(RefHCMError, match="120 x 90"):
         draw_answers(Image.new("RGB", (5, 5)), people)
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from refhcm.data.annotation import Question
 from refhcm.data.prompts import SCRIBBLE_POINTS
 from refhcm.errors import RefHCMError
 from refhcm.inference import interview
-from refhcm.inference.asking import TASKS
+from refhcm.inference.asking import TASKS, check_held
 from refhcm.models.abilities import Abilities, Presence
 
 WORDS = "the woman in the red coat"
@@ -20,6 +21,12 @@ def trunk_runs(people_predictor, monkeypatch):
     runs, run = [], people_predictor.model.image_features
     monkeypatch.setattr(people_predictor.model, "image_features", lambda pixels: runs.append(1) or run(pixels))
     return runs
+
+
+@pytest.fixture
+def anywhere(monkeypatch):
+    """Random weights find people elsewhere than they are pointed at, which is taken for an answer here."""
+    monkeypatch.setattr(interview, "REACH", 1e6)
 
 
 def change(predictor, monkeypatch, **abilities):
@@ -133,7 +140,7 @@ def test_boxes_of_everybody_stay_those_of_the_list(people_predictor, photo, monk
         assert view(region=boxes[0].box).box != boxes[0].box
 
 
-def test_many_questions_about_one_picture_equal_one_by_one(people_predictor, photo, trunk_runs):
+def test_many_questions_about_one_picture_equal_one_by_one(people_predictor, photo, trunk_runs, anywhere):
     asked = [WORDS, REGION, {"point": (20, 30)}, {"text": "the man"}, {"scribble": [(5, 5), (30, 20), (50, 40)]}]
     with people_predictor.image(photo) as view:
         together = view.many(iter(asked), batch_size=4)
@@ -155,7 +162,20 @@ def test_500_regions_go_through_together(people_predictor, photo, trunk_runs):
     assert all(answer.region_map.box == answer.region for answer in answers)
 
 
-def test_a_loose_region_is_answered_with_a_better_box(people_predictor, photo, monkeypatch):
+def test_more_maps_than_memory_holds_are_refused_before_anything_is_computed(people_predictor, trunk_runs):
+    regions = [REGION] * 500
+    with people_predictor.image(np.zeros((3000, 4000, 3), np.uint8)) as view:
+        for tasks in (None, ("mask",), ("parsing",)):
+            with pytest.raises(RefHCMError, match="500 answers about a 4000 x 3000 picture take"):
+                view.many(regions, tasks=tasks)
+        assert view.many(regions[:1], tasks=("mask",))[0].mask.shape == (3000, 4000)
+    check_held(500, (4000, 3000), ("box", "keypoints", "caption", "region_map"))
+    check_held(300, (4000, 3000), ("mask",))
+    with pytest.raises(RefHCMError, match="more than 4: ask fewer at a time"):
+        check_held(300, (4000, 3000), ("parsing",))
+
+
+def test_a_loose_region_is_answered_with_a_better_box(people_predictor, photo, monkeypatch, anywhere):
     exact = people_predictor(photo, region=REGION, tasks=("box", "keypoints", "region_map"))
     assert exact.box == exact.region == REGION and exact.presence is None
     change(people_predictor, monkeypatch, loose_regions=True)
@@ -163,6 +183,30 @@ def test_a_loose_region_is_answered_with_a_better_box(people_predictor, photo, m
         loose = people_predictor(photo, region=REGION, tasks=tasks)
         assert loose.region == REGION != loose.box and loose.presence is not None
     assert loose.region_map.box == REGION  # the map is the region's
+
+
+def test_who_is_found_elsewhere_than_it_was_pointed_at_is_nobody(people_predictor, photo, monkeypatch):
+    change(people_predictor, monkeypatch, loose_regions=True)
+    there = people_predictor(photo, point=(40, 30), tasks=("box",))
+    x1, y1, x2, y2 = there.box
+    width, height = x2 - x1, y2 - y1
+    assert there.present and there.presence > 0.5 and min(x1, y1) > 0.3 * max(width, height)
+    for share, present in ((0.2, True), (0.3, False)):
+        left, over = x1 - share * width, y1 - share * height
+        questions = [
+            {"point": (left, y1 + 1)}, {"point": (x1 + 1, over)}, {"region": (0, y1, left, y2)},
+            {"region": (x1, 0, x2, over)},
+        ]  # fmt: skip
+        for answer in people_predictor.many([(photo, question) for question in questions], tasks=("box",)):
+            assert answer.present == present == (answer.box is not None) == (answer.presence > 0)
+    exact = Abilities(**{**vars(people_predictor.abilities), "loose_regions": False})
+    monkeypatch.setattr(people_predictor, "abilities", exact)
+    assert people_predictor(photo, region=(0, 0, 1, 1), tasks=("box",)).present  # the region is the box
+
+
+@pytest.mark.parametrize(("points", "there"), [(((0, 0), (16, 50)), True), (((0, 0), (14, 50)), False)])
+def test_of_a_scribble_one_point_on_the_person_is_enough(points, there):
+    assert interview._is_there((20.0, 20.0, 40.0, 60.0), Question((90, 80), points=(points,))) == there
 
 
 def test_a_map_of_words_is_that_of_the_box_that_was_found(people_predictor, photo):

@@ -213,3 +213,14 @@ def test_masks_of_saved_answers_score_as_the_answers_do(mask, others, true_mask,
         scores = score("roi", [segment.name], [_saved(reading, truth)]).scores
         wanted = {f"{segment.name}/{name}": value for name, value in meter.result().items()}
         assert wanted.items() <= scores.items()
+
+
+@settings(max_examples=20)
+@given(st.floats(0, 15), st.floats(0, 10), st.floats(1, 20), st.floats(1, 20))
+def test_a_region_is_scored_on_the_pixels_whose_centres_lie_in_it(x, y, width, height):
+    nobody = np.zeros((30, 40), bool)
+    truth = Annotation((40, 30), (x, y, x + width, y + height), mask=~nobody, others=nobody)
+    inside = sum(
+        x <= column + 0.5 < x + width and y <= row + 0.5 < y + height for row in range(30) for column in range(40)
+    )
+    assert RegionSegment.compare(Reading(truth.box, mask=nobody, others=nobody), truth)[1, 0] == inside

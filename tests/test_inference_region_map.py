@@ -92,12 +92,14 @@ def test_equal_answers_count_in_their_order_and_absent_ones_not_at_all(how):
     found = combine(answers, how)
     assert set(found.owner[:9, :9].ravel().tolist()) == {1}
     assert combine(answers[:1], how).probability.max() == 0
+    assert found.probability.dtype == np.float32 and found.owner.dtype == np.int32
 
 
 def test_what_cannot_be_combined_is_refused_in_one_sentence():
     one = flat((0, 0, 9, 9), 0.8)
     for answers, how, sentence in (
         ([], "maximum", "no answers"),
+        (one, "maximum", "from a list of answers"),
         ([one], "sum", "maximum, average, score, not by 'sum'"),
         ([one, Answer((9, 9), region_map=some_map((0, 0, 5, 5), size=(9, 9)))], "maximum", "different sizes"),
         ([one, Answer(SIZE)], "maximum", "Answer 1 has no region map: ask with the task 'region_map'"),
@@ -110,5 +112,12 @@ def test_what_cannot_be_combined_is_refused_in_one_sentence():
 def test_impossible_sizes_are_refused(size):
     with pytest.raises(RefHCMError, match="size of a region map is"):
         some_map((0, 0, 9, 9)).labels(size)
-    with pytest.raises(RefHCMError, match="classes of a region map"):
-        some_map((0, 0, 9, 9)).probability(label=3)
+
+
+@pytest.mark.parametrize("label", [3, -1, True, 1.0, "person"])
+def test_unknown_classes_are_refused(label):
+    found = some_map((0, 0, 9, 9))
+    for size in ((5, 5), None):
+        with pytest.raises(RefHCMError, match="classes of a region map"):
+            found.probability(size, label)
+        assert (found.probability(size, np.int64(2)) == found.probability(size, 2)).all()
