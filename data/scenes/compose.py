@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .backgrounds import Backgrounds, texture
-from .cutout import Cutout
-from .layout import SIZES, Place, arrange, cropped, mirrored, tight_box
+from .cutout import ANY_ELEVATION, Cutout
+from .layout import FROM_ABOVE, SIZES, Place, arrange, cropped, elevations_beside, mirrored, tight_box
+from .recipe import LATEST, RECIPES, Recipe
 from .sources import CutoutSource
 
 MIN_VISIBLE = 0.35
@@ -25,7 +26,6 @@ MIN_HEIGHT = 32
 THING = 255
 """Owner of pixels that furniture in front of somebody covers."""
 _NOBODY = 0
-_COUNT_SHARE = (0.15, 0.28, 0.25, 0.17, 0.1, 0.05)  # scenes of 1..6 people
 _ATTEMPTS = 6
 
 
@@ -152,10 +152,11 @@ def _hide_off_mask(keypoints: np.ndarray, mask: np.ndarray, reach: int = 3) -> N
             keypoints[(keypoints == point).all(1), 2] = 1
 
 
-def _shadow(canvas: np.ndarray, place: Place, strength: float) -> None:
-    """Darkens the ground softly around the feet, in place."""
+def _shadow(canvas: np.ndarray, place: Place, strength: float, above: bool) -> None:
+    """Darkens the ground softly around the feet, in place; seen from above a spot on the ground is round."""
     height, width = canvas.shape[:2]
-    half_w, half_h = (place.x1 - place.x0) * 0.55 + 2, 0.07 * place.scale + 1
+    deep = 0.3 * np.sin(np.radians(place.cutout.elevation)) if above else 0.0
+    half_w, half_h = (place.x1 - place.x0) * 0.55 + 2, (0.07 + deep) * place.scale + 1
     x, y = (place.x0 + place.x1) / 2, place.foot - half_h * 0.4
     rows = slice(int(max(y - 2 * half_h, 0)), int(max(min(y + 2 * half_h, height), 0)))
     columns = slice(int(max(x - 1.6 * half_w, 0)), int(max(min(x + 1.6 * half_w, width), 0)))
@@ -218,11 +219,11 @@ def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
 
 
 def _lay_out(
-    rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int
+    rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int, recipe: Recipe
 ) -> tuple[list[Place], list[_Thing], float, list[ScenePerson]]:
     """Places in which everybody can be seen: some tries with all, then without those who cannot."""
     for attempt in range(100):
-        places, horizon = arrange(rng, cutouts, width, height)
+        places, horizon = arrange(rng, cutouts, width, height, recipe)
         things = _seats(places) + _foreground(rng, len(places), width, height)
         owners = _owners(places, things, width, height)
         people = [_person(number, place, owners) for number, place in enumerate(places)]
@@ -234,21 +235,34 @@ def _lay_out(
     raise RuntimeError("No layout shows a single person; the cut-out must be empty.")
 
 
-def compose(rng: np.random.Generator, split: str, source: CutoutSource, backgrounds: Backgrounds) -> Scene:
-    """A scene of one to six people of `split`; everything depends on `rng` and what the sources hold."""
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
-    cutouts = []
-    for _ in range(int(rng.choice(6, p=_COUNT_SHARE)) + 1):
-        cutout = cropped(source.draw(rng, split))
+def _cast(rng: np.random.Generator, split: str, source: CutoutSource, recipe: Recipe) -> list[Cutout]:
+    """The people of a scene."""
+    cutouts: list[Cutout] = []
+    elevations = ANY_ELEVATION
+    for _ in range(int(rng.choice(len(recipe.counts), p=recipe.counts)) + 1):
+        cutout = cropped(source.draw(rng, split, elevations))
         cutouts.append(mirrored(cutout) if rng.random() < 0.5 else cutout)
-    places, things, horizon, people = _lay_out(rng, cutouts, width, height)
-    background = backgrounds.draw(rng, split, width, height, horizon)
+        if recipe.cameras:
+            elevations = elevations_beside(cutouts[0].elevation)
+    return cutouts
+
+
+def compose(
+    rng: np.random.Generator, split: str, source: CutoutSource, backgrounds: Backgrounds,
+    recipe: Recipe = RECIPES[LATEST],
+) -> Scene:  # fmt: skip
+    """A scene of one or more people of `split`; everything depends on `rng`, the recipe and what the sources hold."""
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    cutouts = _cast(rng, split, source, recipe)
+    places, things, horizon, people = _lay_out(rng, cutouts, width, height, recipe)
+    above = recipe.cameras and cutouts[0].elevation >= FROM_ABOVE
+    background = backgrounds.draw(rng, split, width, height, horizon, above and horizon < 0.05 * height)
     canvas = background.image.astype(np.float32)
     strength = rng.uniform(0.15, 0.55)
     for number in range(len(places) + 1):
         for thing in (thing for thing in things if thing.before == number):
             _paint_thing(rng, canvas, thing)
         if number < len(places):
-            _shadow(canvas, places[number], strength)
+            _shadow(canvas, places[number], strength, above)
             _paint_person(rng, canvas, places[number])
     return Scene(_develop(rng, canvas), tuple(people), background.name)

@@ -12,11 +12,13 @@ from .write import Plan, write_scenes
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = ROOT / "dataset" / "held_out_people"
 SEED = 77
+RECIPE = 1
+"""Of the held-out scenes (`recipe.RECIPES`). Figures over scenes of different recipes do not compare."""
 
 
 def fingerprint() -> str:
-    """Short digest of what held-out scenes are made from: the people's files and the generator's code."""
-    digest = hashlib.sha256()
+    """Short digest of what held-out scenes are made from: the people's files, the recipe and the generator's code."""
+    digest = hashlib.sha256(f"recipe {RECIPE}\n".encode())
     for path in sorted(PEOPLE.iterdir()):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     for path in sorted((ROOT / "data" / "scenes").glob("*.py")):
@@ -32,6 +34,7 @@ def held_out(count: int, workers: int = 2) -> Path:
     folder = ROOT / ".cache" / f"held-out-{SEED}-{count}-{fingerprint()}"
     if not (folder / "done").exists():
         print(f"Making {count} held-out scenes in {folder} ...", file=sys.stderr)
-        write_scenes(Plan(folder, "test", count, SEED, "mixed", (PEOPLE,), images="files"), workers=workers)
+        plan = Plan(folder, "test", count, SEED, "mixed", (PEOPLE,), images="files", recipe=RECIPE)
+        write_scenes(plan, workers=workers)
         (folder / "done").touch()
     return folder / "test" / "person.tsv"
