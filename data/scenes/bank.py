@@ -35,7 +35,7 @@ from .cutout import Cutout
 if TYPE_CHECKING:
     from .people3d.render import Renderer
 
-FORMAT = "refhcm people bank 1"
+FORMAT = "refhcm people bank 2"
 PEOPLE_PER_SHARD = 40
 VIEWS = (2, 3)
 """Views of people with an even and an odd number; a further view costs a third of a new person."""

@@ -26,7 +26,6 @@ MIN_HEIGHT = 32
 THING = 255
 """Owner of pixels that furniture in front of somebody covers."""
 _NOBODY = 0
-_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _lay_out(
         people = [_person(number, place, owners) for number, place in enumerate(places)]
         if None not in people:
             return places, things, horizon, [person for person in people if person is not None]
-        if attempt >= _ATTEMPTS and len(cutouts) > 1:
+        if attempt >= recipe.attempts and len(cutouts) > 1:
             lost = places[people.index(None)].cutout
             cutouts = [cutout for cutout in cutouts if cutout is not lost]
     raise RuntimeError("No layout shows a single person; the cut-out must be empty.")

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from .compose import Scene
 from .facts import DENIED, SceneFacts, Term
 from .recipe import LATEST, RECIPES, Recipe
+from .relations import stands
 from .words import ARTICLE, SIDES, TRIES, Writer, draw_terms, noun_of, sayable, telegraphed
 
-RELATIONS = {"next to": 0.3, "behind": 0.2, "in front of": 0.2, "between": 0.16, "left of": 0.07, "right of": 0.07}
-"""How people stand to each other, and how often that is tried."""
+RELATIONS = {"next to": 4, "behind": 12, "in front of": 12, "between": 6, "left of": 1, "right of": 1}
+"""How people stand to each other, and how readily that is said where it is so; what is rarer is more telling."""
 DENIABLE = ("hat", "top", "bottom", "wears_colour", "pose", "hair_colour")
 """What is said of people that they have not, are not or do not."""
 _DENIED_GARMENTS = ("dress", "jacket", "suit jacket", "skirt", "shorts", "jeans", "sweater", "overalls")
@@ -77,14 +79,25 @@ def own_words(rng: np.random.Generator, facts: SceneFacts, person: int, more: fl
     return (*terms, *options[int(rng.integers(len(options)))])
 
 
+def _standing(facts: SceneFacts, person: int) -> dict[str, list[tuple[int, ...]]]:
+    """The relations in which a person plainly stands, and to whom."""
+    others = [other for other in range(len(facts.people)) if other != person]
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for word in RELATIONS:
+        for anchors in combinations(others, 2 if word == "between" else 1):
+            if stands(facts.people[person], [facts.people[anchor] for anchor in anchors], word):
+                found.setdefault(word, []).append(anchors)
+    return found
+
+
 def related(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer) -> Expression | None:
     """ "the man behind the woman in red", "the girl between the old man and the woman with a hat"."""
-    word = str(rng.choice(list(RELATIONS), p=list(RELATIONS.values())))
-    others = [other for other in range(len(facts.people)) if other != person]
-    count = 2 if word == "between" else 1
-    if len(others) < count:
+    standing = _standing(facts, person)
+    if not standing:
         return None
-    anchors = tuple(int(other) for other in rng.choice(others, count, replace=False))
+    weights = np.array([RELATIONS[word] for word in standing])
+    word = list(standing)[int(rng.choice(len(standing), p=weights / weights.sum()))]
+    anchors = standing[word][int(rng.integers(len(standing[word])))]
     terms = own_words(rng, facts, person, 0.3)
     if not facts.singles_out(person, terms, (word, anchors)):
         return None
@@ -112,10 +125,14 @@ def deniable(facts: SceneFacts, person: int) -> list[Term]:
 def denied(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer) -> Expression | None:
     """ "the man without a hat": whoever else the other words fit, wears one."""
     terms = own_words(rng, facts, person, 0.35)
+    said = {kind for kind, _ in terms}
     others = [other for other in facts.candidates(terms)[1] if other != person]
     if not others:
         return None
-    options = [term for term in deniable(facts, others[int(rng.integers(len(others)))]) if facts.judge(person, term)]
+    options = [
+        term for term in deniable(facts, others[int(rng.integers(len(others)))])
+        if facts.judge(person, term) and not (term[0] == f"{DENIED}hair_colour" and "hair" in said)
+    ]
     if not options:
         return None
     terms = (*terms, options[int(rng.integers(len(options)))])

@@ -26,6 +26,8 @@ SIZES = (
 CLOSE_UP_SHARE = 0.28
 HEADS_IN_FRAME = 0.9
 """Share of the scenes whose camera keeps all heads (not raised hands) in the picture."""
+MANY, CROWDED = 6, 0.75
+"""More people than these are shown smaller by that factor, so that they find room."""
 FROM_ABOVE = 14.0
 """Degrees: a camera that looks down more steeply than this stands above people's heads."""
 DEPTHS = (0.5, 1.3)
@@ -174,7 +176,7 @@ def arrange(
         foot = rng.uniform(0.02, 0.2) * height + stature
     else:
         stature = rng.uniform(0.42, 0.94) * height if count < 4 else rng.uniform(0.36, 0.75) * height
-        stature = min(stature, 2.4 * width / max(count, 2) ** 0.5)
+        stature = min(stature, 2.4 * width / max(count, 2) ** 0.5) * (CROWDED if count > MANY else 1)
         foot = rng.uniform(max(stature / height + 0.03, 0.74), 0.995) * height
     if recipe.far and rng.random() < recipe.far:
         stature, foot = rng.uniform(0.15, 0.34) * height, rng.uniform(0.5, 0.95) * height
@@ -182,13 +184,18 @@ def arrange(
     horizon = foot - camera * scale
     near = rng.uniform(0.5, 0.9)
     scales = scale * np.concatenate([[1.0], rng.uniform(near, 1.02 if stature > height else 1.12, count - 1)])
+    spots = _spots(rng, count, width) if recipe.overlaps else None
+    if spots is not None and count > 1 and rng.random() < recipe.overlaps:
+        near, far = rng.permutation(count)[:2]
+        spots[far] = spots[near] + rng.choice((-1, 1)) * rng.uniform(0.18, 0.45) * scales[near]  # so many metres aside
+        scales[far] = rng.uniform(0.55, 0.8) * scales[near]
     feet = horizon + camera * scales
     heads = feet - scales * [cutout.height_m for cutout in cutouts]
     if rng.random() < HEADS_IN_FRAME:  # tilt the camera up until everybody's head is in the picture
         shift = max(0.01 * height - heads.min(), 0)
         feet, horizon = feet + shift, horizon + shift
+    spots = _spots(rng, count, width) if spots is None else spots
     places = [
-        _place(cutout, s, x, foot)
-        for cutout, s, x, foot in zip(cutouts, scales, _spots(rng, count, width), feet, strict=True)
+        _place(cutout, s, x, foot) for cutout, s, x, foot in zip(cutouts, scales, spots, feet, strict=True)
     ]
     return sorted(places, key=lambda place: place.scale), float(horizon)

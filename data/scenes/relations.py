@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from .seen import Seen, Verdict
 
-BEHIND = 1.25
+BEHIND = 1.2
 """So many times larger must the nearer of two people be (pixels per metre) to stand before the other."""
 _LEVEL = 1.08
 """Differences in size that nobody sees."""
-_OVERLAP, _APART = 0.3, 0.2
+_OVERLAP, _APART = 0.25, 0.15
 """Share of the narrower of two people that the other must cover sideways, to stand before or behind it; and the gap, as
 a share of the picture's width, from which on nobody would say so."""
 _BETWEEN_MARGIN, _BETWEEN_RATIO, _DOUBT = 0.07, 1.5, 0.02
