@@ -15,7 +15,7 @@ from refhcm.data.scenes.splits import scene_rng
 
 LATELY = RECIPES[LATEST]
 SIDES = ("left", "right")
-LIMBS = {"elbow": ("arm",), "wrist": ("arm",), "knee": ("leg",), "ankle": ("leg", "shoe")}
+LIMBS = {"wrist": ("arm",), "knee": ("leg",), "ankle": ("leg", "shoe")}
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene_truth import flat_scene, matches, related
 
-from refhcm.data.scenes.backgrounds import Backgrounds
+from refhcm.data.scenes.backgrounds import Backgrounds, made_background
 from refhcm.data.scenes.compose import Scene, compose
 from refhcm.data.scenes.describe import RELATIONS, Expression, deniable, denied, describe
 from refhcm.data.scenes.describe import related as make_related
 from refhcm.data.scenes.facts import DENIED, SceneFacts
 from refhcm.data.scenes.groups import GroupExpression
 from refhcm.data.scenes.held_out import PEOPLE, SEED
+from refhcm.data.scenes.layout import arrange, cropped
+from refhcm.data.scenes.light import Sun, cast_shadow, develop
 from refhcm.data.scenes.nobody import nobody
 from refhcm.data.scenes.people2d import DrawnPeople
 from refhcm.data.scenes.recipe import LATEST, RECIPES, recipe
 from refhcm.data.scenes.relations import stands
 from refhcm.data.scenes.seen import see
 from refhcm.data.scenes.slips import _SPELLINGS, KNOWN, Slips, one_letter_slips, within_one
+from refhcm.data.scenes.sources import BankPeople
 from refhcm.data.scenes.splits import scene_rng
 from refhcm.data.scenes.wardrobe2d import COLOURS as DRAWN_COLOURS
 from refhcm.data.scenes.words import ARTICLE, Writer
@@ -33,7 +36,8 @@ FIRST_RECIPE = "ec0dac2d438fe89f478e68e1d1c3c5a0321cfb4aa59d2f6ddcc1a672d5f4bd3f
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [compose(scene_rng(17, "train", i), "train", DrawnPeople(), Backgrounds()) for i in range(30)]
+    sources = DrawnPeople(), BankPeople([PEOPLE])
+    return [compose(scene_rng(17, "test", i), "test", sources[i % 2], Backgrounds()) for i in range(40)]
 
 
 def made_by(make, scenes: list[Scene], tries: int = 12) -> list[tuple[Scene, int, Expression]]:
@@ -56,7 +60,7 @@ def test_the_first_recipe_stays_as_it_was(tmp_path):
     assert hashlib.sha256((folder / "people.jsonl").read_bytes()).hexdigest() == FIRST_RECIPE
 
 
-def test_recipes_share_everything_but_what_they_say():
+def test_counts_are_shares_and_unknown_recipes_are_refused():
     for number in RECIPES:
         assert sum(recipe(number).counts) == pytest.approx(1)
     with pytest.raises(RefHCMError, match="no recipe 99; choose one of 1, 2"):
@@ -70,6 +74,27 @@ def test_a_scene_of_the_latest_recipe_depends_on_its_number_only(tmp_path):
     forth, back = SceneMaker(plan), SceneMaker(plan)
     first = {i: scene_rows(plan, i, *forth.make(i)) for i in (0, 1, 2)}
     assert first == {i: scene_rows(plan, i, *back.make(i)) for i in (2, 1, 0)}
+
+
+def test_shadows_only_darken_and_lie_by_the_feet(scenes):
+    place = arrange(np.random.default_rng(1), [cropped(DrawnPeople().draw(np.random.default_rng(1), "val"))], 400, 400,
+                    RECIPES[1])[0][0]  # fmt: skip
+    for seed in range(5):
+        sun, canvas = Sun.somewhere(np.random.default_rng(seed)), np.full((500, 400, 3), 200, np.float32)
+        cast_shadow(canvas, place, sun)
+        rows, _ = np.nonzero(canvas[..., 0] < 199)
+        assert canvas.max() == 200 and canvas.min() > 200 * (1 - sun.strength) - 1
+        assert rows.size and rows.min() > place.y1 - 0.4 * (place.y1 - place.y0) - 8 and rows.max() < place.y1 + 8
+
+
+def test_every_fault_of_the_camera_keeps_the_picture_but_not_its_pixels():
+    canvas = made_background(3, 90, 60, 30).astype(np.float32)
+    plain = develop(np.random.default_rng(0), canvas, 0.0)
+    pictures = [develop(np.random.default_rng(seed), canvas, 1.0) for seed in range(30)]
+    for picture in pictures:
+        assert picture.shape == plain.shape and picture.dtype == np.uint8
+        assert np.corrcoef(picture.ravel(), plain.ravel())[0, 1] > 0.7
+    assert len({picture.tobytes() for picture in pictures}) == 30
 
 
 # -- denials -------------------------------------------------------------------------------------------------
@@ -94,7 +119,8 @@ def test_what_is_hidden_is_not_absent():
     scene.people[1].parts[38:42, 300:330] = 1
     (bare, hatted), terms = scene.people, {"hat": "hat", "bottom": "shorts", "pose": "sitting"}
     facts = SceneFacts.of(scene)
-    assert {(DENIED + kind, value) for kind, value in terms.items()} <= set(deniable(facts, 1))
+    assert {(DENIED + kind, value) for kind, value in terms.items()} <= set(deniable(facts, 1, ()))
+    assert (DENIED + "bottom", "shorts") not in deniable(facts, 1, [("bottom_colour", "blue")])
     for kind, value in terms.items():
         assert facts.judge(0, (DENIED + kind, value)) is True and facts.judge(1, (DENIED + kind, value)) is False
     without = {
@@ -134,7 +160,8 @@ def test_denials_of_what_everybody_has_mean_nobody():
     assert not facts.means_nobody([("noun", "man"), ("not pose", "standing")])
     rng = np.random.default_rng(0)
     found = nobody(rng, facts, lambda: DrawnPeople().look(rng, "val"), 40, ())
-    assert any(kind.startswith(DENIED) for one in found for terms in one.terms for kind, _ in terms)
+    denying = [one for one in found for terms in one.terms if any(kind.startswith(DENIED) for kind, _ in terms)]
+    assert denying and all(facts.means_nobody(one.terms[0]) for one in denying)
 
 
 # -- how people stand to each other --------------------------------------------------------------------------

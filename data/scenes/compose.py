@@ -6,16 +6,16 @@ back to front.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from .backgrounds import Backgrounds, texture
 from .cutout import ANY_ELEVATION, Cutout
 from .layout import FROM_ABOVE, SIZES, Place, arrange, cropped, elevations_beside, mirrored, tight_box
+from .light import Sun, cast_shadow, contact_shadow, develop
 from .recipe import LATEST, RECIPES, Recipe
 from .sources import CutoutSource
 
@@ -151,21 +151,6 @@ def _hide_off_mask(keypoints: np.ndarray, mask: np.ndarray, reach: int = 3) -> N
             keypoints[(keypoints == point).all(1), 2] = 1
 
 
-def _shadow(canvas: np.ndarray, place: Place, strength: float, above: bool) -> None:
-    """Darkens the ground softly around the feet, in place; seen from above a spot on the ground is round."""
-    height, width = canvas.shape[:2]
-    deep = 0.3 * np.sin(np.radians(place.cutout.elevation)) if above else 0.0
-    half_w, half_h = (place.x1 - place.x0) * 0.55 + 2, (0.07 + deep) * place.scale + 1
-    x, y = (place.x0 + place.x1) / 2, place.foot - half_h * 0.4
-    rows = slice(int(max(y - 2 * half_h, 0)), int(max(min(y + 2 * half_h, height), 0)))
-    columns = slice(int(max(x - 1.6 * half_w, 0)), int(max(min(x + 1.6 * half_w, width), 0)))
-    ys, xs = np.ogrid[rows, columns]
-    if not ys.size or not xs.size:
-        return
-    distance = ((ys - y) / half_h) ** 2 + ((xs - x) / half_w) ** 2
-    canvas[rows, columns] *= (1 - strength * np.exp(-1.6 * distance))[..., None]
-
-
 def _paint_thing(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing) -> None:
     height, width = canvas.shape[:2]
     x0, y0, x1, y1 = max(thing.x0, 0), max(thing.y0, 0), min(thing.x1, width), min(thing.y1, height)
@@ -194,27 +179,6 @@ def _paint_person(rng: np.random.Generator, canvas: np.ndarray, place: Place) ->
     window = canvas[rows, columns]
     window *= 1 - pixels[..., 3:] * (1 / 255)
     window += pixels[..., :3] * gain
-
-
-def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """The camera's part: light, colour, blur, noise and JPEG damage, uint8 [H, W, 3]."""
-    picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    if rng.random() < 0.35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1)))
-    gamma, gain = rng.uniform(0.85, 1.2), rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)
-    ramp = np.linspace(0, 1, 256) ** gamma * 255
-    picture = picture.point(np.clip(gain[:, None] * ramp, 0, 255).astype(int).ravel().tolist())
-    pixels = np.asarray(picture)
-    if rng.random() < 0.5:
-        height, width = pixels.shape[:2]
-        tile = rng.normal(0, rng.uniform(1, 7), (128, 131, 3)).astype(np.int16)
-        grain = np.tile(tile, (height // 128 + 1, width // 131 + 1, 1))[:height, :width]
-        pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=int(rng.integers(40, 85)))
-        pixels = np.asarray(Image.open(file))
-    return pixels
 
 
 def _lay_out(
@@ -258,10 +222,14 @@ def compose(
     background = backgrounds.draw(rng, split, width, height, horizon, above and horizon < 0.05 * height)
     canvas = background.image.astype(np.float32)
     strength = rng.uniform(0.15, 0.55)
+    if recipe.shadows and rng.random() < recipe.shadows:
+        sun = Sun.somewhere(rng)
+        for place in places:
+            cast_shadow(canvas, place, sun)
     for number in range(len(places) + 1):
         for thing in (thing for thing in things if thing.before == number):
             _paint_thing(rng, canvas, thing)
         if number < len(places):
-            _shadow(canvas, places[number], strength, above)
+            contact_shadow(canvas, places[number], strength, above)
             _paint_person(rng, canvas, places[number])
-    return Scene(_develop(rng, canvas), tuple(people), background.name)
+    return Scene(develop(rng, canvas, recipe.rough), tuple(people), background.name)

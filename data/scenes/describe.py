@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,6 +13,7 @@ from .compose import Scene
 from .facts import DENIED, SceneFacts, Term
 from .recipe import LATEST, RECIPES, Recipe
 from .relations import stands
+from .seen import POSTURES
 from .words import ARTICLE, SIDES, TRIES, Writer, draw_terms, noun_of, sayable, telegraphed
 
 RELATIONS = {"next to": 4, "behind": 12, "in front of": 12, "between": 6, "left of": 1, "right of": 1}
@@ -20,6 +21,9 @@ RELATIONS = {"next to": 4, "behind": 12, "in front of": 12, "between": 6, "left 
 DENIABLE = ("hat", "top", "bottom", "wears_colour", "pose", "hair_colour")
 """What is said of people that they have not, are not or do not."""
 _DENIED_GARMENTS = ("dress", "jacket", "suit jacket", "skirt", "shorts", "jeans", "sweater", "overalls")
+_ABOUT = {
+    "top_colour": "top", "top_pattern": "top", "wears_colour": "top", "bottom_colour": "bottom", "hair_colour": "hair",
+}  # fmt: skip
 _SPECIAL_TRIES = 24
 
 
@@ -110,12 +114,15 @@ def related(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Wr
     return Expression(text, terms, Relation(word, anchors, anchor_terms))
 
 
-def deniable(facts: SceneFacts, person: int) -> list[Term]:
-    """What could be said not to be so of others, because it plainly is so of this person."""
+def deniable(facts: SceneFacts, person: int, said: Sequence[Term]) -> list[Term]:
+    """What could be said not to be so of others, because it plainly is so of this person; nothing about what the terms
+    `said` are about already."""
     seen, terms = facts.people[person], []
+    about = {_ABOUT.get(kind, kind) for kind, _ in said}
     for kind in DENIABLE:
         value = seen.attributes.get("top_colour" if kind == "wears_colour" else kind, "")
-        if not value or (kind in ("top", "bottom") and value not in _DENIED_GARMENTS):
+        named = {"top": _DENIED_GARMENTS, "bottom": _DENIED_GARMENTS, "pose": POSTURES}.get(kind, (value,))
+        if not value or value not in named or _ABOUT.get(kind, kind) in about:
             continue
         if facts.judge(person, (DENIED + kind, value)) is False:
             terms.append((DENIED + kind, value))
@@ -125,14 +132,11 @@ def deniable(facts: SceneFacts, person: int) -> list[Term]:
 def denied(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer) -> Expression | None:
     """ "the man without a hat": whoever else the other words fit, wears one."""
     terms = own_words(rng, facts, person, 0.35)
-    said = {kind for kind, _ in terms}
     others = [other for other in facts.candidates(terms)[1] if other != person]
     if not others:
         return None
-    options = [
-        term for term in deniable(facts, others[int(rng.integers(len(others)))])
-        if facts.judge(person, term) and not (term[0] == f"{DENIED}hair_colour" and "hair" in said)
-    ]
+    other = others[int(rng.integers(len(others)))]
+    options = [term for term in deniable(facts, other, terms) if facts.judge(person, term)]
     if not options:
         return None
     terms = (*terms, options[int(rng.integers(len(options)))])

@@ -71,7 +71,8 @@ class _Maker:
     def denied(self) -> GroupExpression | None:
         """Words that would mean somebody who is there, but for denying what that person plainly has."""
         person = int(self.rng.integers(len(self.facts.people)))
-        terms, options = own_words(self.rng, self.facts, person, 0.35), deniable(self.facts, person)
+        terms = own_words(self.rng, self.facts, person, 0.35)
+        options = deniable(self.facts, person, terms)
         if not options:
             return None
         return self._single("changed", (*terms, options[int(self.rng.integers(len(options)))]), telegram=False)

@@ -17,6 +17,10 @@ class Recipe:
     """People of one scene were photographed from heights that agree, and the ground lies as that camera sees it."""
     far: float = 0.0
     """Scenes whose people are all far away."""
+    shadows: float = 0.0
+    """Scenes with a sun that throws people's shadows on the ground."""
+    rough: float = 0.0
+    """Pictures with one plain fault of the camera (`light.FAULTS`)."""
     overlaps: float = 0.0
     """Scenes of two or more in which somebody stands behind somebody else."""
     attempts: int = 6
@@ -35,7 +39,8 @@ RECIPES = {
     1: Recipe(counts=(0.15, 0.28, 0.25, 0.17, 0.1, 0.05)),
     2: Recipe(
         counts=(0.13, 0.25, 0.23, 0.15, 0.09, 0.06, 0.05, 0.04),
-        cameras=True, far=0.1, overlaps=0.25, attempts=15, relations=0.06, denials=0.09, bare=0.1, slips=0.1,
+        cameras=True, far=0.1, shadows=0.35, rough=0.12, overlaps=0.25, attempts=15,
+        relations=0.075, denials=0.09, bare=0.1, slips=0.1,
     ),
 }  # fmt: skip
 LATEST = max(RECIPES)
