@@ -36,6 +36,8 @@ def options() -> argparse.ArgumentParser:
     tasks += "and model can serve)"
     asked.add_argument("--tasks", nargs="+", default=[], help=tasks)
     asked.add_argument("--scenes", type=int, default=500, help="how many held-out scenes")
+    mixed = "recipe of the held-out scenes, 1 (default) or 2; figures over different ones do not compare"
+    asked.add_argument("--recipe", type=int, default=1, help=mixed)
     spread = "ask about so many rows, evenly spread (default: 2000 of held-out scenes, else all)"
     asked.add_argument("--limit", type=int, help=spread)
     how_scored = "own; uniphd: pose and mask as UniPHD scores RefHuman; presence: also whether anybody fits"

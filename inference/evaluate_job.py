@@ -16,7 +16,8 @@ from typing import Any
 from ..data.commands import in_range, writable_folder
 from ..data.dataset import ReferringDataset
 from ..data.rows import OWN, guess_kind
-from ..data.scenes.held_out import held_out
+from ..data.scenes.held_out import HELD_OUT_RECIPE, held_out
+from ..data.scenes.recipe import recipe
 from ..errors import RefHCMError
 from ..models.checkpoint import check_folder
 from ..tasks import known
@@ -57,6 +58,7 @@ class Job:
     kind: str | None = None
     tasks: list[str] = field(default_factory=list)
     scenes: int = 500
+    recipe: int = HELD_OUT_RECIPE
     limit: int | None = None
     protocol: str = "own"
     each: list[str] = field(default_factory=list)
@@ -79,6 +81,7 @@ def check(job: Job) -> None:
     """Refuse, before anything costs time, what could only fail later; settle the kind of the file."""
     in_range(1, scenes=job.scenes, limit=job.limit, beam=job.beam, batch_size=job.batch_size, attention=job.attention)
     in_range(0, workers=job.workers)
+    recipe(job.recipe)
     if job.json and (Path(job.json).is_dir() or not Path(job.json).parent.is_dir()):
         raise RefHCMError(f"--json {job.json} cannot be written: name a file in a folder that exists.")
     if job.score:
@@ -122,7 +125,7 @@ def run(job: Job, ranks: Ranks) -> int:
         return _score_again(job)
     device = ranks.device(job.device)
     ranks.together(lambda: (choose_device(device), choose_dtype(job.dtype)))  # scenes take minutes
-    data = Path(job.data) if job.data else ranks.first(lambda: held_out(job.scenes))
+    data = Path(job.data) if job.data else ranks.first(lambda: held_out(job.scenes, job.recipe))
     scoring = _Scoring(job, ranks, data)
     if not job.checkpoint:
         predictor = ranks.together(lambda: load(job.model, device, job.dtype))

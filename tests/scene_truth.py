@@ -13,6 +13,8 @@ def centre(person: ScenePerson) -> float:
 def fits(person: ScenePerson, term: tuple[str, str]) -> bool:
     """Whether plain attributes satisfy a term; ranks are checked apart."""
     kind, value = term
+    if kind.startswith("not "):
+        return not fits(person, (kind.removeprefix("not "), value))
     a = person.attributes
     child = a["age"] == "child"
     if kind == "noun":
@@ -46,6 +48,24 @@ def matches(scene: Scene, terms) -> list[int]:
         elif kind == "place":
             kept = [i for i in kept if at_place(scene, i, group, value)]
     return kept
+
+
+def related(scene: Scene, i: int, word: str, anchors: tuple[int, ...]) -> bool:
+    """Whether somebody stands so to others."""
+    me, others = scene.people[i], [scene.people[anchor] for anchor in anchors]
+    if i in anchors:
+        return False
+    if word == "between":
+        return min(map(centre, others)) < centre(me) < max(map(centre, others))
+    (other,) = others
+    overlap = min(me.box[2], other.box[2]) - max(me.box[0], other.box[0])
+    return {
+        "left of": centre(me) < centre(other),
+        "right of": centre(me) > centre(other),
+        "next to": -overlap < 0.15 * me.parts.shape[1],
+        "behind": me.scale < other.scale and overlap > 0,
+        "in front of": me.scale > other.scale and overlap > 0,
+    }[word]
 
 
 def at_place(scene: Scene, i: int, group: list[int], value: str) -> bool:

@@ -101,6 +101,7 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--score", "x", "--model", "y"], "leave --model out"),
     (["--score", "x", "--check", "--published-paste"], "leave --published-paste and --check out"),
     (["--score", "x", "--attention", "2"], "leave --attention out"),
+    (["--recipe", "9"], "no recipe 9; choose one of 1, 2"),
     (["--attention", "2"], "name the folder for them with --out"),
     (["--attention", "0", "--out", "x"], "attention"),
     (["--score", "/nowhere"], "no saved answers in /nowhere"),
@@ -302,5 +303,6 @@ def test_other_people_or_code_make_other_scenes(monkeypatch, tmp_path):
     assert held_out.fingerprint() == before
     (tmp_path / "shard.zip").write_bytes(b"12")
     changed = held_out.fingerprint()
+    assert held_out.fingerprint(2) != changed == held_out.fingerprint(1)
     monkeypatch.setattr(held_out, "ROOT", tmp_path)
     assert len({before, changed, held_out.fingerprint()}) == 3

@@ -232,15 +232,40 @@ def _abstract(rng: np.random.Generator, width: int, height: int, horizon: int) -
     return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 9)))
 
 
-def made_background(seed: int, width: int, height: int, horizon: float) -> np.ndarray:
+def _floor(rng: np.random.Generator, width: int, height: int, horizon: int) -> Image.Image:
+    """Nothing but ground, as a camera sees it that looks down: paving, lawn or boards, with things lying on it."""
+    picture = Image.fromarray(np.clip(texture(rng, width, height), 0, 255).astype(np.uint8))
+    if rng.random() < 0.6:
+        _ground(rng, picture, horizon)
+    pen = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(0, 5))):  # rugs, marks on a road, manholes, flower beds
+        w, h = rng.uniform(0.05, 0.5) * width, rng.uniform(0.05, 0.35) * height
+        x, y, slant = rng.uniform(-0.2, 1) * width, rng.uniform(-0.1, 1) * height, rng.uniform(-0.3, 0.3) * w
+        fill = _fill(_tone(rng, spread=30))
+        if rng.random() < 0.3:
+            pen.ellipse((x, y, x + w, y + h), fill=fill)
+        else:
+            pen.polygon([(x, y), (x + w, y), (x + w + slant, y + h), (x + slant, y + h)], fill=fill)
+    return picture
+
+
+def made_background(seed: int, width: int, height: int, horizon: float, above: bool = False) -> np.ndarray:
     """Background uint8 [height, width, 3] of this seed; the floor starts near row `horizon` (clipped into
-    the picture)."""
+    the picture), or (`above`) is all there is, and the horizon may lie outside."""
     rng = np.random.default_rng(seed)
+    if above:
+        down = _floor(rng, width, height, int(np.clip(horizon, -3 * height, -1)))
+        return _lit(rng, down)
     line = int(np.clip(horizon, 0.12 * height, 0.85 * height))
     scene = (_outdoors, _room, _abstract)[int(rng.choice(3, p=(0.42, 0.38, 0.2)))]
     picture = scene(rng, width, height, line)
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.5)))
+    return _lit(rng, picture)
+
+
+def _lit(rng: np.random.Generator, picture: Image.Image) -> np.ndarray:
+    width, height = picture.size
     light = noise(rng, width, height, max(width, height) / 2, 0.82, 1.14)
     return np.clip(np.asarray(picture) * light[..., None], 0, 255).astype(np.uint8)
 
@@ -277,16 +302,16 @@ class Backgrounds:
         return tuple(self._photos[split])
 
     def draw(
-        self, rng: np.random.Generator, split: str, width: int, height: int, horizon: float
+        self, rng: np.random.Generator, split: str, width: int, height: int, horizon: float, above: bool = False
     ) -> Background:
         """One background of `split`: a photo's crop in PHOTO_SHARE of the draws where there are photos,
-        else a made one."""
-        photos = self._photos[split]
+        else a made one. For a camera that looks down (`above`) it is always made: few photos show the ground alone."""
+        photos = [] if above else self._photos[split]
         if photos and rng.random() < PHOTO_SHARE:
             path = photos[int(rng.integers(len(photos)))]
             return Background(_crop(rng, path, width, height), path.name)
         seed = background_seed(rng, split)
-        return Background(made_background(seed, width, height, horizon), str(seed))
+        return Background(made_background(seed, width, height, horizon, above), str(seed))
 
 
 def _open(path: Path) -> Image.Image:

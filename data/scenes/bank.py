@@ -35,7 +35,7 @@ from .cutout import Cutout
 if TYPE_CHECKING:
     from .people3d.render import Renderer
 
-FORMAT = "refhcm people bank 1"
+FORMAT = "refhcm people bank 2"
 PEOPLE_PER_SHARD = 40
 VIEWS = (2, 3)
 """Views of people with an even and an odd number; a further view costs a third of a new person."""
@@ -60,6 +60,7 @@ def encode(cutout: Cutout) -> tuple[bytes, bytes, dict]:
         "attributes": cutout.attributes,
         "height_m": round(cutout.height_m, 4),
         "stature_px": round(cutout.stature_px, 2),
+        "elevation": round(cutout.elevation, 1),
         "keypoints": [[round(float(x), 2), round(float(y), 2), int(v)] for x, y, v in cutout.keypoints],
     }
     return image.getvalue(), parts.getvalue(), record
@@ -71,7 +72,7 @@ def decode(image: bytes, parts: bytes, record: dict) -> Cutout:
         return Cutout(
             _pixels(image, "WEBP", "RGBA", record["size"]), _pixels(parts, "PNG", "L", record["size"]),
             np.array(record["keypoints"], np.float32).reshape(-1, 3), dict(record["attributes"]),
-            float(record["height_m"]), float(record["stature_px"]),
+            float(record["height_m"]), float(record["stature_px"]), float(record.get("elevation", 0.0)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise BankError(
@@ -163,6 +164,10 @@ class Bank:
     def attributes(self, i: int) -> dict[str, str]:
         """The words about a cut-out (`cutout.ATTRIBUTE_KEYS`), without decoding it."""
         return dict(self.records[i]["attributes"])
+
+    def elevation(self, i: int) -> float:
+        """Of a cut-out's camera (`Cutout.elevation`), without decoding it; 0 where the bank does not say."""
+        return float(self.records[i].get("elevation", 0.0))
 
     def notes(self, i: int) -> dict:
         """The index entry: `person` (the same for all views of one), keypoints, camera and light angles."""

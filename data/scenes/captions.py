@@ -4,7 +4,7 @@ ones."""
 from __future__ import annotations
 
 from .compose import ScenePerson
-from .facts import Seen, see
+from .seen import Seen, see
 
 _HAIR = {
     "long": "long {} hair",

@@ -6,16 +6,17 @@ back to front.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from .backgrounds import Backgrounds, texture
-from .cutout import Cutout
-from .layout import SIZES, Place, arrange, cropped, mirrored, tight_box
+from .cutout import ANY_ELEVATION, Cutout
+from .layout import FROM_ABOVE, SIZES, Place, arrange, cropped, elevations_beside, mirrored, tight_box
+from .light import Sun, cast_shadow, contact_shadow, develop
+from .recipe import LATEST, RECIPES, Recipe
 from .sources import CutoutSource
 
 MIN_VISIBLE = 0.35
@@ -25,8 +26,6 @@ MIN_HEIGHT = 32
 THING = 255
 """Owner of pixels that furniture in front of somebody covers."""
 _NOBODY = 0
-_COUNT_SHARE = (0.15, 0.28, 0.25, 0.17, 0.1, 0.05)  # scenes of 1..6 people
-_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -152,20 +151,6 @@ def _hide_off_mask(keypoints: np.ndarray, mask: np.ndarray, reach: int = 3) -> N
             keypoints[(keypoints == point).all(1), 2] = 1
 
 
-def _shadow(canvas: np.ndarray, place: Place, strength: float) -> None:
-    """Darkens the ground softly around the feet, in place."""
-    height, width = canvas.shape[:2]
-    half_w, half_h = (place.x1 - place.x0) * 0.55 + 2, 0.07 * place.scale + 1
-    x, y = (place.x0 + place.x1) / 2, place.foot - half_h * 0.4
-    rows = slice(int(max(y - 2 * half_h, 0)), int(max(min(y + 2 * half_h, height), 0)))
-    columns = slice(int(max(x - 1.6 * half_w, 0)), int(max(min(x + 1.6 * half_w, width), 0)))
-    ys, xs = np.ogrid[rows, columns]
-    if not ys.size or not xs.size:
-        return
-    distance = ((ys - y) / half_h) ** 2 + ((xs - x) / half_w) ** 2
-    canvas[rows, columns] *= (1 - strength * np.exp(-1.6 * distance))[..., None]
-
-
 def _paint_thing(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing) -> None:
     height, width = canvas.shape[:2]
     x0, y0, x1, y1 = max(thing.x0, 0), max(thing.y0, 0), min(thing.x1, width), min(thing.y1, height)
@@ -196,59 +181,55 @@ def _paint_person(rng: np.random.Generator, canvas: np.ndarray, place: Place) ->
     window += pixels[..., :3] * gain
 
 
-def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """The camera's part: light, colour, blur, noise and JPEG damage, uint8 [H, W, 3]."""
-    picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    if rng.random() < 0.35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1)))
-    gamma, gain = rng.uniform(0.85, 1.2), rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)
-    ramp = np.linspace(0, 1, 256) ** gamma * 255
-    picture = picture.point(np.clip(gain[:, None] * ramp, 0, 255).astype(int).ravel().tolist())
-    pixels = np.asarray(picture)
-    if rng.random() < 0.5:
-        height, width = pixels.shape[:2]
-        tile = rng.normal(0, rng.uniform(1, 7), (128, 131, 3)).astype(np.int16)
-        grain = np.tile(tile, (height // 128 + 1, width // 131 + 1, 1))[:height, :width]
-        pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=int(rng.integers(40, 85)))
-        pixels = np.asarray(Image.open(file))
-    return pixels
-
-
 def _lay_out(
-    rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int
+    rng: np.random.Generator, cutouts: list[Cutout], width: int, height: int, recipe: Recipe
 ) -> tuple[list[Place], list[_Thing], float, list[ScenePerson]]:
     """Places in which everybody can be seen: some tries with all, then without those who cannot."""
     for attempt in range(100):
-        places, horizon = arrange(rng, cutouts, width, height)
+        places, horizon = arrange(rng, cutouts, width, height, recipe)
         things = _seats(places) + _foreground(rng, len(places), width, height)
         owners = _owners(places, things, width, height)
         people = [_person(number, place, owners) for number, place in enumerate(places)]
         if None not in people:
             return places, things, horizon, [person for person in people if person is not None]
-        if attempt >= _ATTEMPTS and len(cutouts) > 1:
+        if attempt >= recipe.attempts and len(cutouts) > 1:
             lost = places[people.index(None)].cutout
             cutouts = [cutout for cutout in cutouts if cutout is not lost]
     raise RuntimeError("No layout shows a single person; the cut-out must be empty.")
 
 
-def compose(rng: np.random.Generator, split: str, source: CutoutSource, backgrounds: Backgrounds) -> Scene:
-    """A scene of one to six people of `split`; everything depends on `rng` and what the sources hold."""
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
-    cutouts = []
-    for _ in range(int(rng.choice(6, p=_COUNT_SHARE)) + 1):
-        cutout = cropped(source.draw(rng, split))
+def _cast(rng: np.random.Generator, split: str, source: CutoutSource, recipe: Recipe) -> list[Cutout]:
+    """The people of a scene."""
+    cutouts: list[Cutout] = []
+    elevations = ANY_ELEVATION
+    for _ in range(int(rng.choice(len(recipe.counts), p=recipe.counts)) + 1):
+        cutout = cropped(source.draw(rng, split, elevations))
         cutouts.append(mirrored(cutout) if rng.random() < 0.5 else cutout)
-    places, things, horizon, people = _lay_out(rng, cutouts, width, height)
-    background = backgrounds.draw(rng, split, width, height, horizon)
+        if recipe.cameras:
+            elevations = elevations_beside(cutouts[0].elevation)
+    return cutouts
+
+
+def compose(
+    rng: np.random.Generator, split: str, source: CutoutSource, backgrounds: Backgrounds,
+    recipe: Recipe = RECIPES[LATEST],
+) -> Scene:  # fmt: skip
+    """A scene of one or more people of `split`; everything depends on `rng`, the recipe and what the sources hold."""
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    cutouts = _cast(rng, split, source, recipe)
+    places, things, horizon, people = _lay_out(rng, cutouts, width, height, recipe)
+    above = recipe.cameras and cutouts[0].elevation >= FROM_ABOVE
+    background = backgrounds.draw(rng, split, width, height, horizon, above and horizon < 0.05 * height)
     canvas = background.image.astype(np.float32)
     strength = rng.uniform(0.15, 0.55)
+    if recipe.shadows and rng.random() < recipe.shadows:
+        sun = Sun.somewhere(rng)
+        for place in places:
+            cast_shadow(canvas, place, sun)
     for number in range(len(places) + 1):
         for thing in (thing for thing in things if thing.before == number):
             _paint_thing(rng, canvas, thing)
         if number < len(places):
-            _shadow(canvas, places[number], strength)
+            contact_shadow(canvas, places[number], strength, above)
             _paint_person(rng, canvas, places[number])
-    return Scene(_develop(rng, canvas), tuple(people), background.name)
+    return Scene(develop(rng, canvas, recipe.rough), tuple(people), background.name)

@@ -15,6 +15,10 @@ ATTRIBUTE_KEYS = (
 """What is told about a person. Every value is a word or two, '' where there is nothing to tell."""
 
 
+ANY_ELEVATION = (-90.0, 90.0)
+"""Degrees."""
+
+
 @dataclass(frozen=True)
 class Cutout:
     """A person without a background. Left and right are the person's own.
@@ -36,6 +40,8 @@ class Cutout:
     """Height in metres when standing upright."""
     stature_px: float = 300.0
     """How many pixels of this picture those metres cover at the person's distance, whatever the pose."""
+    elevation: float = 0.0
+    """Degrees by which the camera looked down on the middle of the person."""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 4 or self.image.dtype != np.uint8:

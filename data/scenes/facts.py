@@ -6,109 +6,22 @@ False, or None when a reader could see it either way (a half-hidden coat, red ag
 a stand). An expression singles out a person when all its terms are True for that person and at least one is
 False for each other. It means several people when all its terms are True for each of them and at least one is
 False for anybody else; it means nobody when at least one is False for everybody.
+
+A kind that begins with DENIED says that something is not so: ("not hat", "hat"). It is True only where a viewer can
+be certain of that: what is hidden is not absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from ..annotation import PART_NAMES
-from .compose import Scene, ScenePerson
+from .compose import Scene
+from .relations import stands
+from .seen import POSTURES, Seen, Verdict, limbs_of, same, see
 
 Term = tuple[str, str]
-Verdict = bool | None
-
-_ALIKE = [
-    frozenset(pair)
-    for pair in (
-        ("red", "orange"),
-        ("red", "pink"),
-        ("red", "brown"),
-        ("orange", "yellow"),
-        ("orange", "brown"),
-        ("pink", "purple"),
-        ("purple", "blue"),
-        ("blue", "navy"),
-        ("blue", "light blue"),
-        ("blue", "turquoise"),
-        ("light blue", "turquoise"),
-        ("green", "turquoise"),
-        ("navy", "black"),
-        ("navy", "purple"),
-        ("gray", "white"),
-        ("gray", "black"),
-        ("gray", "beige"),
-        ("beige", "white"),
-        ("beige", "yellow"),
-        ("beige", "brown"),
-        ("brown", "black"),
-        ("light blue", "gray"),
-        ("light blue", "white"),
-        ("dark", "brown"),
-        ("black", "brown"),
-        ("dark", "black"),
-        ("blond", "brown"),
-        ("blond", "gray"),
-        ("blonde", "brown"),
-        ("blonde", "gray"),
-        ("blond", "blonde"),
-        ("red", "blonde"),
-        ("red", "blond"),
-        ("orange", "pink"),
-        ("beige", "pink"),
-        ("beige", "orange"),
-        ("navy", "gray"),
-        ("green", "gray"),
-        ("beige", "gray"),
-        ("navy", "turquoise"),
-    )
-]
-_GARMENTS_ALIKE = [
-    frozenset(group)
-    for group in (
-        ("t-shirt", "shirt", "top", "sweater"),
-        ("jacket", "suit jacket", "shirt", "sweater"),
-        ("dress", "skirt"),
-        ("trousers", "jeans"),
-        ("top", "dress"),
-    )
-]
-_POSES_ALIKE = [
-    frozenset(group)
-    for group in (
-        (
-            "standing",
-            "walking",
-            "waving",
-            "arms raised",
-            "arms crossed",
-            "hands on hips",
-            "leaning",
-            "pointing",
-        ),
-        ("walking", "running"),
-        ("waving", "arms raised", "pointing"),
-        ("kneeling", "crouching", "sitting"),
-        ("running", "kneeling"),
-    )
-]
-_AGES_ALIKE = [frozenset(("middle-aged", "old")), frozenset(("middle-aged", "young"))]
-_HAIR_ALIKE = [
-    frozenset(pair)
-    for pair in (("short", "tied"), ("short", "bob"), ("short", "afro"), ("bob", "long"), ("bob", "afro"))
-]
-_PATTERNS_ALIKE = [frozenset(("striped", "checked"))]
-_KINDS_ALIKE = {
-    "top": _GARMENTS_ALIKE, "bottom": _GARMENTS_ALIKE, "top_pattern": _PATTERNS_ALIKE,
-    "pose": _POSES_ALIKE, "age": _AGES_ALIKE, "hair": _HAIR_ALIKE,
-}  # fmt: skip
-_PART_OF_TOP = {"jacket": (7,), "suit jacket": (7,), "dress": (6,), "overalls": (9,)}
-_PARTS_OF_BOTTOM = (9, 12)
-_HEAD = (1, 2, 4, 13)
+DENIED = "not "
 MARGIN = 0.09
 """Share of the width that separates two people who are told apart by left and right."""
 SIDE, OTHER_SIDE = 0.42, 0.6
@@ -121,76 +34,8 @@ HALF, LONE_HALF = 0.47, 0.4
 """Who is called left stands left of this share of the width; LONE_HALF if nobody else fits the other
 words."""
 
-
-@dataclass(frozen=True)
-class Seen:
-    """One person as a viewer sees it: attributes with the kinds that cannot be seen left out, and where it
-    stands."""
-
-    attributes: dict[str, str]
-    hidden: frozenset[str]
-    x: float  # middle of the visible box, as a share of the picture's width
-    left: float  # edges of the box, the same way
-    right: float
-    height: float  # of the box, as a share of the picture's height
-    scale: float
-
-
-def same(kind: str, a: str, b: str) -> Verdict:
-    """Whether value `b` of an attribute would be called `a`."""
-    if a == b:
-        return True
-    if not a or not b:
-        return False
-    if kind.endswith("colour"):
-        alike = _ALIKE
-    else:
-        alike = _KINDS_ALIKE.get(kind, [])
-    return None if any(a in group and b in group for group in alike) else False
-
-
-def see(person: ScenePerson) -> Seen:
-    """What is visible of one person; small or mostly covered pieces count as hidden."""
-    height, width = person.parts.shape
-    x1, y1, x2, y2 = person.box
-    counts = np.bincount(person.parts[y1:y2, x1:x2].ravel(), minlength=len(PART_NAMES))
-    counts[0] = 0  # background
-    area = int(counts.sum())
-
-    def shows(parts: Sequence[int], share: float, least: int) -> bool:
-        return int(counts[list(parts)].sum()) >= max(least, share * area)
-
-    a, hidden = person.attributes, set()
-    if not shows(_PART_OF_TOP.get(a["top"], (5,)), 0.05, 60):
-        hidden |= {"top", "top_colour", "top_pattern"}
-    if a["bottom"] and not shows(_PARTS_OF_BOTTOM, 0.05, 60):
-        hidden |= {"bottom", "bottom_colour"}
-    head = shows(_HEAD, 0.02, 40)
-    nose_or_eyes = int((person.keypoints[:5, 2] > 0).sum()) >= 3
-    if not (head and nose_or_eyes):
-        hidden |= {"gender", "age", "hair", "hair_colour", "hat", "view"}
-    if not shows((2,), 0.01, 25):
-        hidden |= {"hair", "hair_colour"}
-    if a["hat"] and not shows((1,), 0.008, 20):
-        hidden.add("hat")
-    labelled = person.keypoints[:, 2]
-    if not (labelled[[7, 8, 9, 10]] > 0).all() or (labelled[[9, 10]] == 2).sum() < (
-        2 if a["view"] == "front" else 1
-    ):
-        hidden.add("arms")
-    if not (labelled[11:15] > 0).all() or (labelled[13:] == 2).sum() < 2:
-        hidden.add("legs")
-    if _pose_limbs(a["pose"]) & hidden:
-        hidden.add("pose")
-    return Seen(
-        a, frozenset(hidden), (x1 + x2) / 2 / width, x1 / width, x2 / width, (y2 - y1) / height, person.scale
-    )
-
-
-def _pose_limbs(pose: str) -> set[str]:
-    if pose in ("waving", "arms raised", "arms crossed", "hands on hips", "pointing"):
-        return {"arms"}
-    return {"arms", "legs"} if pose == "running" else {"legs"}
+_OPEN = ("jacket", "suit jacket", "overalls")
+"""What shows a piece of another garment, whose colour nobody has noted."""
 
 
 def _noun(seen: Seen, noun: str) -> Verdict:
@@ -297,16 +142,22 @@ def _row(seen: Seen, people: Sequence[Seen], value: str) -> Verdict:
     return (seen.scale in front) == (value == "front")
 
 
-def _beside(seen: Seen, anchor: Seen, value: str) -> Verdict:
-    """ "next to", "left of" or "right of" the anchor."""
-    if value in ("left of", "right of"):
-        shift = (anchor.x - seen.x) * (1 if value == "left of" else -1)
-        return True if shift > 0.1 else (None if shift > -0.05 else False)
-    gap = max(anchor.left - seen.right, seen.left - anchor.right)
-    ratio = max(seen.scale, anchor.scale) / min(seen.scale, anchor.scale)
-    if gap < 0.12 and ratio < 1.5:
-        return True
-    return None if gap < 0.3 else False
+def _lacks(seen: Seen, kind: str, value: str) -> bool:
+    """Whether a viewer can be certain that this person has not what it has not: nothing that is hidden is absent."""
+    a, hidden = seen.attributes, seen.hidden
+    if kind == "hat":
+        return not hidden & {"hat", "crown"}
+    if kind == "hair_colour":
+        return not hidden & {"hair", "hair_colour"}
+    if kind == "pose":
+        return value in POSTURES and not hidden & {"pose", "legs", *limbs_of(value)}
+    if kind == "bottom":
+        if not a["bottom"] and (a["top"] != "dress" or value == "skirt"):
+            return False  # overalls look like jeans, and dresses like skirts
+        return not hidden & ({"bottom"} if a["bottom"] else {"top", "legs"})
+    if kind == "wears_colour" and a["top"] in _OPEN:
+        return False
+    return kind in ("top", "wears_colour") and "top" not in hidden and _evident(seen, (kind, value))
 
 
 def _evident(seen: Seen, term: Term) -> bool:
@@ -336,6 +187,8 @@ class SceneFacts:
     def judge(self, person: int, term: Term, among: Sequence[int] = ()) -> Verdict:
         """Whether `term` holds for a person; places rank it among the people `among` (itself left out)."""
         kind, value = term
+        if kind.startswith(DENIED):
+            return self._deny(person, kind.removeprefix(DENIED), value)
         seen = self.people[person]
         others = [other for other in among if other != person]
         if kind == "noun":
@@ -352,6 +205,12 @@ class SceneFacts:
             return _row(seen, self.people, value)
         return _attribute(seen, kind, value)
 
+    def _deny(self, person: int, kind: str, value: str) -> Verdict:
+        verdict = self.judge(person, (kind, value))
+        if verdict is False:
+            return True if _lacks(self.people[person], kind, value) else None
+        return False if verdict else None
+
     def candidates(self, terms: Sequence[Term]) -> tuple[list[int], list[int]]:
         """People for whom every term is True, and those for whom none is False; ranks are taken among the
         latter."""
@@ -366,14 +225,15 @@ class SceneFacts:
         return [person for person in ranked if person in sure], ranked
 
     def singles_out(
-        self, person: int, terms: Sequence[Term], relation: tuple[str, int] | None = None
+        self, person: int, terms: Sequence[Term], relation: tuple[str, Sequence[int]] | None = None
     ) -> bool:
         """Whether the words fit this person and could not mean anybody else; `relation` is ("next to",
-        anchor person)."""
+        anchor people), of whom "between" has two."""
         sure, possible = self.candidates(terms)
         if relation is not None:
-            word, anchor = relation
-            judged = {p: _beside(self.people[p], self.people[anchor], word) for p in possible if p != anchor}
+            word, anchors = relation
+            near = [self.people[anchor] for anchor in anchors]
+            judged = {p: stands(self.people[p], near, word) for p in possible if p not in anchors}
             possible = [p for p, verdict in judged.items() if verdict is not False]
             sure = [p for p in sure if judged.get(p)]
         return sure == [person] and possible == [person]

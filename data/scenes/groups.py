@@ -19,7 +19,7 @@ _NOUNS = {
     "child": ("kids", "kids", "children"),
     "person": ("people",),
 }
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 _POSES = {
     "waving": ("waving",),
     "kneeling": ("kneeling",),

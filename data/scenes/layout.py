@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from ..transforms import FLIPPED_KEYPOINTS, FLIPPED_PARTS
-from .cutout import Cutout
+from .cutout import ANY_ELEVATION, Cutout
+from .recipe import Recipe
 
 SIZES = (
     (480, 360),
@@ -25,6 +26,12 @@ SIZES = (
 CLOSE_UP_SHARE = 0.28
 HEADS_IN_FRAME = 0.9
 """Share of the scenes whose camera keeps all heads (not raised hands) in the picture."""
+MANY, CROWDED = 6, 0.75
+"""More people than these are shown smaller by that factor, so that they find room."""
+FROM_ABOVE = 14.0
+"""Degrees: a camera that looks down more steeply than this stands above people's heads."""
+DEPTHS = (0.5, 1.3)
+"""How many times nearer than the first of a scene the others may stand, where elevations say so."""
 _MIRROR_VIEW = {"left side": "right side", "right side": "left side"}
 
 
@@ -34,13 +41,12 @@ def mirrored(cutout: Cutout) -> Cutout:
     present = keypoints[:, 2] > 0
     keypoints[present, 0] = cutout.image.shape[1] - keypoints[present, 0]
     view = cutout.attributes.get("view", "")
-    return Cutout(
-        np.ascontiguousarray(cutout.image[:, ::-1]),
-        FLIPPED_PARTS[cutout.parts[:, ::-1]],
-        keypoints,
-        {**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)},
-        cutout.height_m,
-        cutout.stature_px,
+    return replace(
+        cutout,
+        image=np.ascontiguousarray(cutout.image[:, ::-1]),
+        parts=FLIPPED_PARTS[cutout.parts[:, ::-1]],
+        keypoints=keypoints,
+        attributes={**cutout.attributes, "view": _MIRROR_VIEW.get(view, view)},
     )
 
 
@@ -99,13 +105,8 @@ def cropped(cutout: Cutout) -> Cutout:
     x1, y1, x2, y2 = tight_box(cutout.parts > 0)
     keypoints = cutout.keypoints.copy()
     keypoints[keypoints[:, 2] > 0, :2] -= (x1, y1)
-    return Cutout(
-        cutout.image[y1:y2, x1:x2],
-        cutout.parts[y1:y2, x1:x2],
-        keypoints,
-        cutout.attributes,
-        cutout.height_m,
-        cutout.stature_px,
+    return replace(
+        cutout, image=cutout.image[y1:y2, x1:x2], parts=cutout.parts[y1:y2, x1:x2], keypoints=keypoints
     )
 
 
@@ -129,10 +130,44 @@ def _spots(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
     return spots * width
 
 
-def arrange(
+def elevations_beside(elevation: float) -> tuple[float, float]:
+    """Lowest and highest elevation (degrees) of the people who may stand in a picture with one of this elevation."""
+    if elevation < FROM_ABOVE:
+        return ANY_ELEVATION[0], FROM_ABOVE
+    low, high = (float(np.degrees(np.arcsin(min(ratio * np.sin(np.radians(elevation)), 1)))) for ratio in DEPTHS)
+    return max(low, FROM_ABOVE), max(high, elevation + 0.1)
+
+
+def _from_above(
     rng: np.random.Generator, cutouts: Sequence[Cutout], width: int, height: int
 ) -> tuple[list[Place], float]:
+    """As `arrange`, under a camera that looks down: the steeper it looked at somebody, the nearer that person stands.
+
+    Of a camera at height c over the people's middles, pitched by p, somebody seen at elevation e is c / sin e away;
+    feet lie (c + their middle) / cos p metres of their own scale below the horizon.
+    """
+    pitch, above = np.radians(cutouts[0].elevation), np.radians([cutout.elevation for cutout in cutouts])
+    camera = 0.85 / np.cos(pitch) + rng.uniform(3, 8) * np.tan(pitch)
+    stature = (rng.uniform(0.24, 0.8) if len(cutouts) < 4 else rng.uniform(0.2, 0.5)) * height
+    scales = stature / cutouts[0].height_m * np.sin(above) / np.sin(pitch)
+    tall = np.array([c.parts.shape[0] * c.height_m / c.stature_px for c in cutouts])  # metres of the picture's plane
+    feet, heads = camera * scales, (camera - tall) * scales
+    shrink = min(1.0, 0.97 * height / (feet.max() - heads.min()))
+    scales, feet, heads = scales * shrink, feet * shrink, heads * shrink
+    horizon = rng.uniform(0.01 * height - heads.min(), 0.99 * height - feet.max())
+    if rng.random() > HEADS_IN_FRAME:
+        horizon += rng.choice((-0.3, 0.3)) * shrink * stature
+    spots = _spots(rng, len(cutouts), width)
+    places = [_place(c, s, x, foot + horizon) for c, s, x, foot in zip(cutouts, scales, spots, feet, strict=True)]
+    return sorted(places, key=lambda place: place.scale), float(horizon)
+
+
+def arrange(
+    rng: np.random.Generator, cutouts: Sequence[Cutout], width: int, height: int, recipe: Recipe
+) -> tuple[list[Place], float]:
     """Places for the cut-outs (without margins), farthest first, and the row of the horizon."""
+    if recipe.cameras and cutouts[0].elevation >= FROM_ABOVE:
+        return _from_above(rng, cutouts, width, height)
     count = len(cutouts)
     camera = rng.uniform(0.9, 1.9)  # metres above the ground
     first = cutouts[0]
@@ -141,19 +176,26 @@ def arrange(
         foot = rng.uniform(0.02, 0.2) * height + stature
     else:
         stature = rng.uniform(0.42, 0.94) * height if count < 4 else rng.uniform(0.36, 0.75) * height
-        stature = min(stature, 2.4 * width / max(count, 2) ** 0.5)
+        stature = min(stature, 2.4 * width / max(count, 2) ** 0.5) * (CROWDED if count > MANY else 1)
         foot = rng.uniform(max(stature / height + 0.03, 0.74), 0.995) * height
+    if recipe.far and rng.random() < recipe.far:
+        stature, foot = rng.uniform(0.15, 0.34) * height, rng.uniform(0.5, 0.95) * height
     scale = stature / first.height_m
     horizon = foot - camera * scale
     near = rng.uniform(0.5, 0.9)
     scales = scale * np.concatenate([[1.0], rng.uniform(near, 1.02 if stature > height else 1.12, count - 1)])
+    spots = _spots(rng, count, width) if recipe.overlaps else None
+    if spots is not None and count > 1 and rng.random() < recipe.overlaps:
+        near, far = rng.permutation(count)[:2]
+        spots[far] = spots[near] + rng.choice((-1, 1)) * rng.uniform(0.18, 0.45) * scales[near]  # so many metres aside
+        scales[far] = rng.uniform(0.55, 0.8) * scales[near]
     feet = horizon + camera * scales
     heads = feet - scales * [cutout.height_m for cutout in cutouts]
     if rng.random() < HEADS_IN_FRAME:  # tilt the camera up until everybody's head is in the picture
         shift = max(0.01 * height - heads.min(), 0)
         feet, horizon = feet + shift, horizon + shift
+    spots = _spots(rng, count, width) if spots is None else spots
     places = [
-        _place(cutout, s, x, foot)
-        for cutout, s, x, foot in zip(cutouts, scales, _spots(rng, count, width), feet, strict=True)
+        _place(cutout, s, x, foot) for cutout, s, x, foot in zip(cutouts, scales, spots, feet, strict=True)
     ]
     return sorted(places, key=lambda place: place.scale), float(horizon)

@@ -8,8 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .facts import SceneFacts, Seen, Term
+from .describe import deniable, own_words
+from .facts import SceneFacts, Term
 from .groups import GroupExpression, GroupWriter, add_new, in_common
+from .recipe import LATEST, RECIPES, Recipe
+from .seen import Seen
 from .words import SIDES, TRIES, VIEWS, draw_terms, noun_of, sayable, telegraphed
 
 Look = Callable[[], dict[str, str]]
@@ -27,26 +30,32 @@ _DRAWS = 8
 
 
 def nobody(
-    rng: np.random.Generator, facts: SceneFacts, look: Look, wanted: int, taken: Collection[str]
+    rng: np.random.Generator, facts: SceneFacts, look: Look, wanted: int, taken: Collection[str],
+    recipe: Recipe = RECIPES[LATEST],
 ) -> list[GroupExpression]:
     """Up to `wanted` different expressions that fit nobody; never one of the texts `taken`."""
-    maker = _Maker(rng, facts, look)
+    maker = _Maker(rng, facts, look, recipe)
     found: list[GroupExpression] = []
     for _ in range(wanted):
         changed, plural = rng.random() < CHANGED_SHARE, rng.random() < PLURAL_SHARE
         single = maker.changed if changed else maker.foreign
+        if changed and recipe.denials and not plural and rng.random() < recipe.denials:
+            single = maker.denied
         group = maker.changed_group if changed else maker.foreign_group
         for make in (group, single) if plural else (single,):
             if add_new(found, (make() for _ in range(TRIES)), taken):
                 break
+        else:
+            if single == maker.denied:  # nobody has what could be denied
+                add_new(found, (maker.changed() for _ in range(TRIES)), taken)
     return found
 
 
 class _Maker:
     """Tries to make expressions that mean nobody in a scene."""
 
-    def __init__(self, rng: np.random.Generator, facts: SceneFacts, look: Look) -> None:
-        self.rng, self.facts, self.look, self.writer = rng, facts, look, GroupWriter(rng)
+    def __init__(self, rng: np.random.Generator, facts: SceneFacts, look: Look, recipe: Recipe) -> None:
+        self.rng, self.facts, self.look, self.writer = rng, facts, look, GroupWriter(rng, recipe)
 
     def changed(self) -> GroupExpression | None:
         """Words that mean somebody who is there, with one term changed."""
@@ -58,6 +67,15 @@ class _Maker:
         if not self._points_out(facts, person, terms):
             return None
         return self._single("changed", self._change(terms, adding=not telegram), telegram)
+
+    def denied(self) -> GroupExpression | None:
+        """Words that would mean somebody who is there, but for denying what that person plainly has."""
+        person = int(self.rng.integers(len(self.facts.people)))
+        terms = own_words(self.rng, self.facts, person, 0.35)
+        options = deniable(self.facts, person, terms)
+        if not options:
+            return None
+        return self._single("changed", (*terms, options[int(self.rng.integers(len(options)))]), telegram=False)
 
     def changed_group(self) -> GroupExpression | None:
         """As `changed`, of words that mean several people."""
@@ -92,8 +110,7 @@ class _Maker:
     def _single(self, form: str, terms: tuple[Term, ...] | None, telegram: bool) -> GroupExpression | None:
         if terms is None or not self.facts.means_nobody(terms):
             return None
-        text = self.writer.short(terms) if telegram else self.writer.article(self.writer.phrase(terms))
-        return GroupExpression(text, (), form, (terms,))
+        return GroupExpression(self.writer.say(terms, telegram), (), form, (terms,))
 
     def _plural(self, form: str, terms: tuple[Term, ...] | None, count: int) -> GroupExpression | None:
         if terms is None or not self.facts.means_nobody(terms):

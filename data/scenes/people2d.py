@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..annotation import KEYPOINT_NAMES, PART_NAMES
-from .cutout import Cutout
+from .cutout import ANY_ELEVATION, Cutout
 from .figure2d import Build, Joints, joints, sample_build, sample_pose, sample_view, turn, view_turn
 from .shapes2d import CIRCLE, RGB, Drawing, dimmed, hull
 from .splits import outfit_split
@@ -358,8 +358,10 @@ def _cut(
 class DrawnPeople:
     """The 2-D back end as a source of cut-outs."""
 
-    def draw(self, rng: np.random.Generator, split: str) -> Cutout:
-        """A new person whose outfit belongs to `split`."""
+    def draw(
+        self, rng: np.random.Generator, split: str, elevations: tuple[float, float] = ANY_ELEVATION
+    ) -> Cutout:
+        """A new person whose outfit belongs to `split`, always seen from its own height."""
         return draw_person(rng, _clothes_of(rng, split))
 
     def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import RefHCMError
 from .bank import Bank
-from .cutout import Cutout
+from .cutout import ANY_ELEVATION, Cutout
 from .people2d import DrawnPeople
 from .splits import SPLITS, outfit_split
 
@@ -21,8 +21,11 @@ DRAWN_SHARE = 0.2  # of the scenes, in a mix
 class CutoutSource(Protocol):
     """Anything that hands out people."""
 
-    def draw(self, rng: np.random.Generator, split: str) -> Cutout:
-        """A person whose outfit belongs to `split`; all chance comes from `rng`."""
+    def draw(
+        self, rng: np.random.Generator, split: str, elevations: tuple[float, float] = ANY_ELEVATION
+    ) -> Cutout:
+        """A person whose outfit belongs to `split`, if it can be seen from a camera between these `elevations`
+        (degrees, see `Cutout.elevation`); all chance comes from `rng`."""
         ...
 
     def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:
@@ -39,10 +42,17 @@ class BankPeople:
         for number, bank in enumerate(self._banks):
             for i in range(len(bank)):
                 self._members[outfit_split(bank.attributes(i))].append((number, i))
+        self._by_elevation, self._elevations = {}, {}
+        for split, members in self._members.items():
+            seen_from = np.array([self._banks[number].elevation(i) for number, i in members])
+            self._by_elevation[split] = np.argsort(seen_from, kind="stable")
+            self._elevations[split] = np.sort(seen_from)
 
-    def draw(self, rng: np.random.Generator, split: str) -> Cutout:
-        """One of the bank's people of this split; RefHCMError when there is none."""
-        number, i = self._member(rng, split)
+    def draw(
+        self, rng: np.random.Generator, split: str, elevations: tuple[float, float] = ANY_ELEVATION
+    ) -> Cutout:
+        """One of the bank's people of this split; RefHCMError when there is none between these `elevations`."""
+        number, i = self._member(rng, split, elevations)
         return self._banks[number][i]
 
     def look(self, rng: np.random.Generator, split: str) -> dict[str, str]:
@@ -50,8 +60,13 @@ class BankPeople:
         number, i = self._member(rng, split)
         return self._banks[number].attributes(i)
 
-    def _member(self, rng: np.random.Generator, split: str) -> tuple[int, int]:
+    def _member(
+        self, rng: np.random.Generator, split: str, elevations: tuple[float, float] = ANY_ELEVATION
+    ) -> tuple[int, int]:
         members = self._members[split]
+        if elevations != ANY_ELEVATION:
+            low, high = np.searchsorted(self._elevations[split], elevations)
+            members = [members[at] for at in self._by_elevation[split][low:high]]
         if not members:
             raise RefHCMError(
                 f"No cut-out of the bank wears an outfit of the {split} split; make the bank larger."

@@ -1,15 +1,14 @@
-"""Referring expressions in the manner of people, each checked to fit exactly one person of its scene (see
-`facts`)."""
+"""Terms put into words in the manner of people, and the terms that people would use for somebody (see `facts`)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
-from .compose import Scene
-from .facts import SceneFacts, Seen, Term
+from .facts import DENIED, SceneFacts, Term
+from .recipe import LATEST, RECIPES, Recipe
+from .seen import Seen
 
 _NOUNS = {
     "man": ("man", "man", "man", "guy", "guy", "gentleman"),
@@ -70,28 +69,40 @@ SIDES = {
     "next to": ("next to", "beside"),
     "left of": ("to the left of", "left of"),
     "right of": ("to the right of", "right of"),
+    "behind": ("behind", "behind", "in back of"),
+    "in front of": ("in front of",),
 }
+_DENIALS = {
+    "hat": ("without a hat", "without a hat", "not wearing a hat", "with no hat", "who has no hat on"),
+    "pose": ("not {}", "who is not {}", "who isn't {}"),
+    "wears_colour": ("not in {}", "not wearing {}", "who isn't in {}"),
+    "hair_colour": ("without {} hair", "whose hair isn't {}", "who doesn't have {} hair"),
+    "top": ("not in {}", "not wearing {}", "who isn't wearing {}", "who is not wearing {}"),
+}
+_BARE_PLACES = {
+    "left": ("left", "left", "left side", "on left"),
+    "right": ("right", "right", "right side", "on right"),
+    "middle": ("middle", "center", "centre"),
+    "second from left": ("second from left", "2nd from left"),
+    "second from right": ("second from right", "2nd from right"),
+    "third from left": ("third from left", "3rd from left"),
+    "third from right": ("third from right", "3rd from right"),
+}
+_BARE_KINDS = {
+    "age", "top", "top_colour", "top_pattern", "bottom", "bottom_colour", "hair", "hair_colour", "hat", "pose", "place",
+    "depth",
+}  # fmt: skip
 _DEFINITE = ("one", "left", "right", "far", "middle")
 """Phrases that begin so go with "the" or with nothing."""
 TRIES = 60
 ARTICLE = re.compile(r"^(the|an?) ")
 
 
-@dataclass(frozen=True)
-class Expression:
-    """Words for one person, the terms that they claim, and the person they lean on: ("next to", number, its
-    terms)."""
-
-    text: str
-    terms: tuple[Term, ...]
-    relation: tuple[str, int, tuple[Term, ...]] | None = None
-
-
 class Writer:
     """Turns terms into words, with small variety drawn from `rng`."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, recipe: Recipe = RECIPES[LATEST]) -> None:
+        self.rng, self.recipe = rng, recipe
 
     def one(self, options: tuple[str, ...]) -> str:
         """One of the options, evenly."""
@@ -135,7 +146,41 @@ class Writer:
             after.insert(0 if self.rng.random() < 0.3 else len(after), self.one(_PLACES[place]))
         if "depth" in said:
             after.insert(0 if self.rng.random() < 0.3 else len(after), self.one(_DEPTHS[said["depth"]]))
+        after += [self._denial(kind.removeprefix(DENIED), value) for kind, value in terms if kind.startswith(DENIED)]
         return " ".join([*before, noun, *after])
+
+    def _denial(self, kind: str, value: str) -> str:
+        """ "not wearing a dress"; always said last, so that it is about nothing that follows."""
+        if kind in ("top", "bottom"):
+            kind, value = "top", self.garment("", value, True).replace("the ", "a ")
+        elif kind != "pose":
+            value = spelt(self.rng, value)
+        return self.one(_DENIALS[kind]).format(value)
+
+    def say(self, terms: tuple[Term, ...], telegram: bool = False) -> str:
+        """The terms in one of the manners of people: a telegram, the bare content words, or a noun phrase."""
+        if telegram:
+            return self.short(terms)
+        if self.recipe.bare and _may_be_bare(terms) and self.rng.random() < self.recipe.bare:
+            return self.bare(terms)
+        return self.article(self.phrase(terms))
+
+    def bare(self, terms: tuple[Term, ...]) -> str:
+        """Content words in any order: "lady left red coat"."""
+        said = dict(terms)
+        age = [self.one(("old", "elderly"))] if "age" in said else []
+        pieces = [" ".join([*age, self.one(_NOUNS[said["noun"]])])]
+        for kind in ("top", "bottom"):
+            if kind in said:
+                pattern = said.get("top_pattern", "") if kind == "top" else ""
+                pieces.append(self.garment(said.get(f"{kind}_colour", ""), said[kind], False, pattern))
+        pieces += [piece.removeprefix("with ") for piece in (self._hair(said),) if piece]
+        pieces += [said[kind] for kind in ("hat", "pose") if kind in said]
+        if "place" in said:
+            pieces.append(self.one(_BARE_PLACES.get(said["place"], (said["place"],))))
+        if "depth" in said:
+            pieces.append(self.one(("front", "in front") if said["depth"] == "front" else ("back", "in back")))
+        return " ".join(pieces[i] for i in self.rng.permutation(len(pieces)))
 
     def _clothes(self, said: dict[str, str]) -> str:
         verb = self.one(("in", "in", "wearing", "with"))
@@ -185,6 +230,12 @@ class Writer:
         if draw < 0.85 or phrase.split()[0] in _DEFINITE:
             return phrase
         return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _may_be_bare(terms: tuple[Term, ...]) -> bool:
+    """Whether the words stay clear without those between: no names of things that only their preposition explains."""
+    kinds = {kind for kind, _ in terms} - {"noun"}
+    return bool(kinds) and kinds <= _BARE_KINDS and dict(terms).get("noun", "person") != "person"
 
 
 def spelt(rng: np.random.Generator, colour: str) -> str:
@@ -281,38 +332,6 @@ def draw_terms(rng: np.random.Generator, facts: SceneFacts, person: int) -> tupl
     return tuple(terms)
 
 
-def _relational(
-    rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer
-) -> Expression | None:
-    """ "the man next to the woman in red": the other one is singled out by its own words."""
-    others = [other for other in range(len(facts.people)) if other != person]
-    anchor = others[int(rng.integers(len(others)))]
-    topics = sayable(facts.people[anchor]).get("clothes")
-    if not topics:
-        return None
-    anchor_terms = (("noun", noun_of(rng, facts.people[anchor])), *topics[int(rng.integers(len(topics)))])
-    terms = (("noun", noun_of(rng, facts.people[person])),)
-    word = ("next to", "left of", "right of")[int(rng.choice(3, p=(0.6, 0.2, 0.2)))]
-    if not facts.singles_out(anchor, anchor_terms) or not facts.singles_out(person, terms, (word, anchor)):
-        return None
-    text = (
-        f"{writer.article(writer.phrase(terms))} {writer.one(SIDES[word])} the {writer.phrase(anchor_terms)}"
-    )
-    return Expression(text, terms, (word, anchor, anchor_terms))
-
-
-def _attempt(rng: np.random.Generator, facts: SceneFacts, person: int, writer: Writer) -> Expression | None:
-    if len(facts.people) > 1 and rng.random() < 0.12:
-        return _relational(rng, facts, person, writer)
-    terms = draw_terms(rng, facts, person)
-    if len(terms) == 1 and rng.random() < 0.5:
-        return None
-    terms, telegram = telegraphed(rng, terms)
-    if not facts.singles_out(person, terms):
-        return None
-    return Expression(writer.short(terms) if telegram else writer.article(writer.phrase(terms)), terms)
-
-
 def telegraphed(rng: np.random.Generator, terms: tuple[Term, ...]) -> tuple[tuple[Term, ...], bool]:
     """Now and then whether to say terms in telegram style, and the terms that are left then."""
     kinds = {kind for kind, _ in terms} - {"noun"}
@@ -328,21 +347,3 @@ def telegraphed(rng: np.random.Generator, terms: tuple[Term, ...]) -> tuple[tupl
     if telegram and kinds != {"place"}:
         terms = tuple(term for term in terms if term[0] != "noun")  # "red shirt" does not say who wears it
     return terms, bool(telegram)
-
-
-def describe(rng: np.random.Generator, scene: Scene, least: int = 2, most: int = 3) -> list[list[Expression]]:
-    """For each person of the scene up to `least`..`most` different expressions; none where no words single
-    it out."""
-    facts, writer = SceneFacts.of(scene), Writer(rng)
-    everybody = []
-    for person in range(len(scene.people)):
-        wanted = int(rng.integers(least, most + 1))
-        found: dict[str, Expression] = {}
-        for _ in range(TRIES):
-            expression = _attempt(rng, facts, person, writer)
-            if expression is not None:
-                found.setdefault(ARTICLE.sub("", expression.text), expression)
-            if len(found) == wanted:
-                break
-        everybody.append(list(found.values()))
-    return everybody

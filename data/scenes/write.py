@@ -43,12 +43,14 @@ from ..text import CAPTION_SEPARATOR
 from .backgrounds import Backgrounds
 from .captions import captions
 from .compose import Scene, ScenePerson, compose
+from .describe import Expression, describe
 from .facts import SceneFacts
 from .groups import GroupExpression, several
 from .nobody import nobody
+from .recipe import LATEST, RECIPES, recipe
+from .slips import Slips
 from .sources import BACKENDS, CutoutSource, make_sources
 from .splits import SPLITS, scene_rng, split_number
-from .words import Expression, describe
 
 JPEG_QUALITY = 88
 IMAGES = ("base64", "files")
@@ -75,6 +77,8 @@ class Plan:
     """How many expressions mean several people, on average over scenes of at least two."""
     nobody: float = 1.0
     """How many mean nobody, on average; two thirds of them fit somebody but for one term."""
+    recipe: int = LATEST
+    """Number of one of `recipe.RECIPES`."""
 
     @property
     def folder(self) -> Path:
@@ -104,13 +108,18 @@ class SceneMaker:
         plan = self.plan
         rng = scene_rng(plan.seed, plan.split, index)
         source = self._source(rng)
-        scene = compose(rng, plan.split, source, self._backgrounds)
-        people = describe(rng, scene)
+        how = recipe(plan.recipe)
+        scene = compose(rng, plan.split, source, self._backgrounds, how)
+        people = describe(rng, scene, how)
         more, facts = scene_rng(plan.seed, plan.split, index, 1), SceneFacts.of(scene)
         wanted = [int(more.poisson(mean)) for mean in (plan.several, plan.nobody)]
         said = [expression.text for expressions in people for expression in expressions]
         groups = several(more, facts, wanted[0])
-        return scene, Words(people, groups, nobody(more, facts, lambda: source.look(more, plan.split), wanted[1], said))
+        none = nobody(more, facts, lambda: source.look(more, plan.split), wanted[1], said, how)
+        if how.slips:
+            slip = Slips(scene_rng(plan.seed, plan.split, index, 2), how.slips)
+            people, groups, none = [slip.all(own) for own in people], slip.all(groups), slip.all(none)
+        return scene, Words(people, groups, none)
 
     def _source(self, rng: np.random.Generator) -> CutoutSource:
         shares = [share for _, share in self._sources]
@@ -216,7 +225,9 @@ def _person_record(
         "pixels_per_metre": round(person.scale, 2),
         "parts": parts,
         "captions": list(told),
-        "expressions": [{"text": e.text, "terms": e.terms, "relation": e.relation} for e in expressions],
+        "expressions": [
+            {"text": e.text, "terms": e.terms, "relation": e.relation and e.relation.record()} for e in expressions
+        ],
     }
 
 
@@ -247,6 +258,7 @@ def write_scenes(plan: Plan, workers: int = 1) -> Path:
     """Makes all scenes of the plan and returns their folder. ValueError / FileNotFoundError for what cannot
     be made."""
     split_number(plan.split)
+    recipe(plan.recipe)
     in_range(1, count=plan.count, workers=workers)
     in_range(0, seed=plan.seed)
     in_range(0, MOST_EXPRESSIONS, several=plan.several, nobody=plan.nobody)
@@ -298,6 +310,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--nobody", type=float, default=Plan.nobody,
         help="expressions for nobody who is there, on average per scene (default %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--recipe", type=int, choices=sorted(RECIPES), default=Plan.recipe,
+        help="which mix of crowds, cameras and manners of speaking (default: %(default)s, the newest)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args(arguments)
     backend = given.backend or ("mixed" if given.bank else "2d")
@@ -312,6 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.images,
         given.several,
         given.nobody,
+        given.recipe,
     )
     try:
         folder = write_scenes(plan, given.workers)

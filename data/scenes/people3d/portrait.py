@@ -15,6 +15,10 @@ STATURE_PX = (260.0, 320.0)
 """The standing height of a person in pixels; a pose that is wider or higher than the frame is drawn smaller.
 """
 
+ELEVATIONS = ((-4.0, 14.0), (14.0, 38.0), (38.0, 65.0))
+ELEVATION_SHARES = (0.68, 0.2, 0.12)
+"""Degrees between which cameras look down, and how often; more steeply, nobody's clothes are to be seen."""
+
 THICKNESS = np.array(
     [0.04, 0.04, 0.04, 0.07, 0.07, 0.13, 0.13, 0.08, 0.08, 0.07, 0.07, 0.18, 0.18, 0.11, 0.11, 0.10, 0.10]
 )
@@ -54,11 +58,17 @@ def sample_yaws(count: int, rng: np.random.Generator) -> list[float]:
     return yaws
 
 
+def sample_elevation(rng: np.random.Generator) -> float:
+    """By how many degrees a camera looks down on a person: from before the chest, from a stair, from a window."""
+    low, high = ELEVATIONS[int(rng.choice(len(ELEVATIONS), p=ELEVATION_SHARES))]
+    return float(rng.uniform(low, high))
+
+
 def frame_person(person: Person, yaw: float, rng: np.random.Generator, size: int) -> Camera:
     """A camera around a person, its picture tight around it and at most `size` pixels wide and high."""
     points = np.concatenate([s.positions[np.unique(s.faces)] for s in person.surfaces])
     middle = (points.min(0) + points.max(0)) / 2
-    elevation = rng.uniform(-4, 14) if rng.random() < 0.75 else rng.uniform(14, 38)
+    elevation = sample_elevation(rng)
     distance = float(np.exp(rng.uniform(np.log(2.2), np.log(10)))) + 0.4
     a, e = np.radians(yaw), np.radians(elevation)
     eye = middle + distance * np.array([np.sin(a) * np.cos(e), -np.cos(a) * np.cos(e), np.sin(e)])
@@ -98,7 +108,8 @@ def joints_seen(person: Person, camera: Camera, picture: Picture) -> np.ndarray:
     columns = np.clip(np.floor(xy[:, 0]).astype(int), 0, width - 1)
     rows = np.clip(np.floor(xy[:, 1]).astype(int), 0, height - 1)
     groups = picture.groups[rows, columns]
-    near = depth - picture.depth[rows, columns] < THICKNESS * person.height / 1.7
+    slanting = max(abs(np.cos(np.radians(_elevation(camera)))), 0.5)  # a way through upright limbs is longer from above
+    near = depth - picture.depth[rows, columns] < THICKNESS * person.height / 1.7 / slanting
     own = np.array([group in allowed for group, allowed in zip(groups, OWN_GROUPS, strict=True)])
     # Thin parts such as ears may miss the pixel under them: then the joint lies free, nothing hides it.
     seen = (near & own) | (groups == 255)
@@ -132,7 +143,13 @@ def _cut(person: Person, camera: Camera, picture: Picture, view: str) -> Cutout:
         np.ascontiguousarray(picture.image[top:bottom, left:right]),
         np.ascontiguousarray(picture.parts[top:bottom, left:right]), keypoints,
         person.look.attributes() | {"view": view}, person.height, float(camera.focal * person.height / hips),
+        _elevation(camera),
     )  # fmt: skip
+
+
+def _elevation(camera: Camera) -> float:
+    """By how many degrees it looks down."""
+    return float(np.degrees(np.arcsin(camera.view[2, 2])))
 
 
 def _notes(person: Person, yaw: float, camera: Camera, light: Light) -> dict[str, float]:
@@ -143,7 +160,6 @@ def _notes(person: Person, yaw: float, camera: Camera, light: Light) -> dict[str
     sun = unit(light.to_sun)
     return {
         "yaw": round(yaw, 1),
-        "elevation": round(float(np.degrees(np.arcsin(camera.view[2, 2]))), 1),
         "distance": round(float(np.linalg.norm(eye - person.keypoints[[11, 12]].mean(0))), 2),
         "sun_yaw": round(float((np.degrees(np.arctan2(sun[0], -sun[1])) - yaw + 180) % 360 - 180), 1),
         "sun_elevation": round(float(np.degrees(np.arcsin(sun[2]))), 1),
