@@ -158,6 +158,13 @@ def test_whoever_is_seen_more_steeply_is_nearer_and_lower(source):
         assert np.allclose((feet - horizon) / (feet[-1] - horizon), sines / sines[-1], atol=0.02)
 
 
+def test_nobody_stands_in_a_scene_twice(scenes):
+    """The bank has two or three views of each person; words for twins would not tell them apart."""
+    for scene in scenes:
+        worn = [{key: value for key, value in one.attributes.items() if key != "view"} for one in scene.people]
+        assert len({tuple(sorted(one.items())) for one in worn}) == len(worn)
+
+
 def test_crowds_reach_eight_and_stay_rare(scenes):
     rng = np.random.default_rng(0)
     counts = rng.choice(len(LATELY.counts), 4000, p=LATELY.counts) + 1

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from refhcm.data.dataset import ReferringDataset
+from refhcm.data.scenes import shares
 from refhcm.data.scenes.write import TSV_FILES, Plan, keypoint_field, main, write_scenes
 from refhcm.data.validate import validate
 
@@ -106,6 +107,18 @@ def test_rows_about_everybody_several_and_nobody(folder):
         for one in answer.people:
             assert np.array_equal(one.mask, one.parts > 0) and not (one.others & one.mask).any()
     assert validate(folder / "person.tsv").faults == 0
+
+
+def test_shares_are_counted(folder, tmp_path, capsys):
+    records = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    told = [e for record in records for person in record["people"] for e in person["expressions"]]
+    found = shares.shares(folder)
+    assert found["expressions noun"] == sum(any(k == "noun" for k, _ in e["terms"]) for e in told) / len(told)
+    assert sum(share for name, share in found.items() if name.startswith("scenes of")) == pytest.approx(1)
+    shares.main([str(folder)])
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+    with pytest.raises(SystemExit, match=r"^shares: There is no .*people\.jsonl"):
+        shares.main([str(tmp_path)])
 
 
 def test_words_for_groups_change_nothing_else(folder, tmp_path):

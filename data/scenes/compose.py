@@ -198,12 +198,22 @@ def _lay_out(
     raise RuntimeError("No layout shows a single person; the cut-out must be empty.")
 
 
+def _same_person(one: Cutout, other: Cutout) -> bool:
+    """Whether two cut-outs are views of one person, as far as words and height tell."""
+    alike = all(one.attributes[key] == other.attributes[key] for key in one.attributes if key != "view")
+    return alike and one.height_m == other.height_m
+
+
 def _cast(rng: np.random.Generator, split: str, source: CutoutSource, recipe: Recipe) -> list[Cutout]:
     """The people of a scene."""
     cutouts: list[Cutout] = []
     elevations = ANY_ELEVATION
     for _ in range(int(rng.choice(len(recipe.counts), p=recipe.counts)) + 1):
         cutout = cropped(source.draw(rng, split, elevations))
+        for _ in range(recipe.redraws):
+            if not any(_same_person(cutout, other) for other in cutouts):
+                break
+            cutout = cropped(source.draw(rng, split, elevations))
         cutouts.append(mirrored(cutout) if rng.random() < 0.5 else cutout)
         if recipe.cameras:
             elevations = elevations_beside(cutouts[0].elevation)

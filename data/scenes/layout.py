@@ -148,13 +148,15 @@ def _from_above(
     """
     pitch, above = np.radians(cutouts[0].elevation), np.radians([cutout.elevation for cutout in cutouts])
     camera = 0.85 / np.cos(pitch) + rng.uniform(3, 8) * np.tan(pitch)
-    stature = (rng.uniform(0.24, 0.8) if len(cutouts) < 4 else rng.uniform(0.2, 0.5)) * height
+    close = len(cutouts) <= 3 and rng.random() < CLOSE_UP_SHARE
+    low, high = (0.8, 1.5) if close else (0.24, 0.8) if len(cutouts) < 4 else (0.2, 0.5)
+    stature = rng.uniform(low, high) * height
     scales = stature / cutouts[0].height_m * np.sin(above) / np.sin(pitch)
     tall = np.array([c.parts.shape[0] * c.height_m / c.stature_px for c in cutouts])  # metres of the picture's plane
     feet, heads = camera * scales, (camera - tall) * scales
-    shrink = min(1.0, 0.97 * height / (feet.max() - heads.min()))
+    shrink = 1.0 if close else min(1.0, 0.97 * height / (feet.max() - heads.min()))
     scales, feet, heads = scales * shrink, feet * shrink, heads * shrink
-    horizon = rng.uniform(0.01 * height - heads.min(), 0.99 * height - feet.max())
+    horizon = rng.uniform(*sorted((0.01 * height - heads.min(), 0.99 * height - feet.max())))
     if rng.random() > HEADS_IN_FRAME:
         horizon += rng.choice((-0.3, 0.3)) * shrink * stature
     spots = _spots(rng, len(cutouts), width)

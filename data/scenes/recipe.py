@@ -15,6 +15,8 @@ class Recipe:
     """Of scenes of 1, 2, ... people."""
     cameras: bool = False
     """People of one scene were photographed from heights that agree, and the ground lies as that camera sees it."""
+    redraws: int = 0
+    """How often somebody is drawn anew who is in the scene already."""
     far: float = 0.0
     """Scenes whose people are all far away."""
     shadows: float = 0.0
@@ -39,7 +41,7 @@ RECIPES = {
     1: Recipe(counts=(0.15, 0.28, 0.25, 0.17, 0.1, 0.05)),
     2: Recipe(
         counts=(0.13, 0.25, 0.23, 0.15, 0.09, 0.06, 0.05, 0.04),
-        cameras=True, far=0.1, shadows=0.35, rough=0.12, overlaps=0.25, attempts=15,
+        cameras=True, redraws=6, far=0.08, shadows=0.35, rough=0.12, overlaps=0.25, attempts=15,
         relations=0.075, denials=0.09, bare=0.1, slips=0.1,
     ),
 }  # fmt: skip

@@ -82,6 +82,8 @@ _DENIALS = {
 _BARE_PLACES = {
     "left": ("left", "left", "left side", "on left"),
     "right": ("right", "right", "right side", "on right"),
+    "far left": ("far left", "leftmost", "first from left"),
+    "far right": ("far right", "rightmost", "first from right"),
     "middle": ("middle", "center", "centre"),
     "second from left": ("second from left", "2nd from left"),
     "second from right": ("second from right", "2nd from right"),
