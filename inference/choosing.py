@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..data.known import About
 from ..data.prompts import LOOSELY, MARKED, REGION, WAYS, WORDS
 from ..data.rows import OWN
 from ..errors import RefHCMError
+from ..models.abilities import Presence
 from ..tasks import known
 from .predictor import RefHCMPredictor
 
@@ -144,6 +145,13 @@ def choose(
         why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         raise RefHCMError(f"No row of {rows.file.path} can be asked for task {name}: of {len(rows):,} rows {why}.")
     return Chosen(*choose_rows(rows, limit, asked), left_out)
+
+
+def deciding_by(presence: Presence, name: str, protocol: str) -> Presence:
+    """From where on somebody fits. Rows about one person are asked as benchmarks of such rows ask, where nobody is no
+    answer; `--protocol presence` and tasks about any number of people leave it to the model."""
+    leaves = protocol == "presence" or TASKS[name].meant != "one"
+    return presence if leaves else replace(presence, threshold=0.0)
 
 
 def each_of(name: str, each: Sequence[str]) -> tuple[str, ...]:

@@ -23,10 +23,11 @@ from ..data.faults import FaultTally
 from ..data.prompts import MARKED
 from ..data.samples import Batch, collate
 from ..errors import RefHCMError
+from ..models.abilities import Presence
 from ..tasks import Reading
 from ..tasks.mask import MaskSegment
 from .answering import ModelError, answer_batch
-from .choosing import EACH, check_model, check_tasks, choose, each_of
+from .choosing import EACH, check_model, check_tasks, choose, deciding_by, each_of
 from .pixels import Pixels, mask_pixels, part_pixels
 from .prediction_files import Done, Folder, Memory, Store
 from .predictions import Line, to_line
@@ -84,12 +85,13 @@ def evaluate(
     check_tasks(kind, [task_name], protocol, each, way)
     each = each_of(task_name, each)
     check_model(predictor, [task_name], protocol, each, way)
-    ranks, rules = ranks or Ranks(), Rules(protocol, each, predictor.presence, way)
+    presence = deciding_by(predictor.presence, task_name, protocol)
+    ranks, rules = ranks or Ranks(), Rules(protocol, each, presence, way)
     needs = predictor.task(task_name).needs
     masks = protocol == "uniphd" or way in MARKED or "mask" in (*needs, *each)
     rows = ReferringDataset(path, kind, parts="codes" in needs or kind == "person", masks=masks)
     chosen = choose(rows, task_name, limit, protocol, predictor.abilities.point_prompts, way)
-    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, each, way)
+    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, presence, each, way)
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 
     data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
@@ -131,13 +133,13 @@ class _Asking:
 
     def __init__(
         self, predictor: RefHCMPredictor, rows: ReferringDataset, task_name: str, chosen: list[int], beam: int,
-        published_paste: bool, each: Sequence[str] = (), way: str | None = None,
+        published_paste: bool, presence: Presence, each: Sequence[str] = (), way: str | None = None,
     ) -> None:  # fmt: skip
         self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
         self.task = predictor.task(task_name)
         self.label_map = predictor.label_map if "codes" in self.task.needs else None
         self.masks = predictor.masks if "mask" in (*self.task.needs, *each) else None
-        self.published_paste, self.way = published_paste, way
+        self.published_paste, self.presence, self.way = published_paste, presence, way
         self.each = [predictor.task(EACH[wanted]) for wanted in each]
 
     def settings(self) -> dict[str, Any]:
@@ -185,7 +187,7 @@ class _Asking:
     def _answer(self, places: list[int], batch: Batch) -> Iterator[Line]:
         readings = answer_batch(
             self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map, masks=self.masks,
-            published_paste=self.published_paste, presence=self.predictor.presence, each=self.each,
+            published_paste=self.published_paste, presence=self.presence, each=self.each,
         )  # fmt: skip
         truth = list(map(self.task.answered, batch["questions"], batch["annotations"]))
         rows = zip(places, batch["questions"], readings, truth, self._pixels(readings, truth), strict=True)

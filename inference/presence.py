@@ -34,7 +34,8 @@ def raw_threshold(presence: Presence) -> float:
 
 def deciding(presence: Presence) -> Settings:
     """How to search, so that answers are empty where nobody fits."""
-    return Settings(empty_from=1 - raw_threshold(presence))
+    least = raw_threshold(presence)
+    return Settings(empty_from=1 - least if least > 0 else math.inf)
 
 
 def log_odds(chance: float) -> float:

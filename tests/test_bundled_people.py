@@ -1,4 +1,4 @@
-"""The second bundled model does on the sample scene what README shows."""
+"""The bundled model does on the sample scene what README shows."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PEOPLE = ((29, 236, 102, 448), (298, 212, 382, 450))
 
 @pytest.fixture(scope="module")
 def model():
-    return refhcm.load("compact-people", device="cpu")
+    return refhcm.load(device="cpu")
 
 
 def overlap(one, other):

@@ -185,6 +185,9 @@ def test_chances_are_calibrated_for_the_figures_and_kept_as_they_were(people_pre
     monkeypatch.setattr(people_predictor, "presence", Presence(threshold=min(limit + 0.01, 1.0)))
     nobody = _evaluate(people_predictor, crowd, "rec", protocol="presence").scores
     assert (nobody["presence/n_acc"], nobody["presence/t_acc"]) == (1.0, 0.0)
+    told = _evaluate(people_predictor, crowd, "rec", tmp_path / "told")  # of rows about somebody, nobody is no answer
+    assert told.samples == ONE and told.scores["box/miou"] > 0
+    assert all(line.get("box") for line in map(json.loads, (tmp_path / "told" / "rec.jsonl").read_text().splitlines()))
 
 
 # -- asked about each ---------------------------------------------------------------------------------------------
