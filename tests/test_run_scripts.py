@@ -5,6 +5,7 @@ A stub stands for Python and writes down how it is called; one slow test runs `-
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -504,6 +505,6 @@ def test_a_short_try_runs(tmp_path):
         env={**os.environ, "PYTHON": sys.executable, "SAVE": "try", "SCENES": "4", "UPDATES": "2"},
     )  # fmt: skip
     assert tried.returncode == 0, tried.stdout[-2000:] + tried.stderr[-3000:]
-    assert "rpar_full_mask: 9 questions" in tried.stdout and "parsing/miou" in tried.stdout
+    assert re.search(r"rpar_full_mask: [1-9]\d* questions", tried.stdout) and "parsing/miou" in tried.stdout
     assert (tmp_path / "try" / "model" / "model.safetensors").is_file()
     assert list((tmp_path / "try" / "answers").glob("*.png"))
