@@ -53,8 +53,9 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--beam", type=int, default=1)
     how.add_argument("--batch-size", type=int, default=16)
     how.add_argument("--workers", type=int, help="processes that read pictures (default: up to 4 with a GPU, else 0)")
-    stepped = "put part maps back with stepped outlines, as the published evaluation does (default: smooth ones)"
-    how.add_argument("--published-paste", action="store_true", help=stepped)
+    likeliest = "as the published evaluation: the likeliest bins and codes, part maps with stepped outlines (default: "
+    likeliest += "the expectation around the likeliest bin, smooth outlines)"
+    how.add_argument("--published-reading", action="store_true", help=likeliest)
     how.add_argument("--device", help="cpu, cuda, ...")
     how.add_argument("--dtype", help="float32 (default), bfloat16 or float16")
 

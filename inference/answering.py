@@ -40,7 +40,7 @@ def answer_batch(
     *,
     label_map: LabelMapTokenizer | None = None,
     masks: LabelMapTokenizer | None = None,
-    published_paste: bool = False,
+    published_reading: bool = False,
     rows: Sequence[int] | None = None,
     presence: Presence | None = None,
     attention: bool = False,
@@ -54,7 +54,8 @@ def answer_batch(
         batch: What `data.samples.collate` gives, with or without targets.
         beam: How many answers are followed side by side; 1 is greedy.
         label_map, masks: Where they are given, `Reading.parts` and `Reading.mask` are filled.
-        published_paste: Put part maps back as the published evaluation does (see `choose_paste`).
+        published_reading: Take the likeliest bin and code at each place, and put part maps back as the published
+            evaluation does (see `choose_paste`); otherwise bins and codes are weighed by how likely they are.
         rows: Only these rows of the batch, for batches of several tasks or to ask fewer; None: all.
         presence: From where on somebody fits, where the answer may be nobody.
         attention: Fill `Reading.attention`.
@@ -66,7 +67,8 @@ def answer_batch(
     features, pictures, questions = look(model, batch, rows)
     if not questions:
         return []
-    readings = ask(model, task, features, pictures, questions, beam, presence=presence, attention=attention)
+    readings = ask(model, task, features, pictures, questions, beam, presence=presence, attention=attention,
+                   likeliest=published_reading)  # fmt: skip
     if each:
         everyone = [
             (picture, question.size, person)
@@ -76,7 +78,7 @@ def answer_batch(
         for start in range(0, len(everyone), len(questions)):  # as many at a time as there were questions
             _ask_each(model, each, features, everyone[start : start + len(questions)], beam, label_map, masks)
     sizes = [question.size for question in questions]
-    fill_shapes(readings, sizes, label_map, masks, choose_paste(published_paste), likeliest=published_paste)
+    fill_shapes(readings, sizes, label_map, masks, choose_paste(published_reading), likeliest=published_reading)
     return readings
 
 
@@ -100,6 +102,7 @@ def look(model: RefHCM, batch: Batch, rows: Sequence[int] | None = None) -> tupl
 def ask(
     model: RefHCM, task: Task, features: Tensor, pictures: Sequence[int], questions: Sequence[Question], beam: int = 1,
     *, begin: Sequence[Beginning] | None = None, presence: Presence | None = None, attention: bool = False,
+    likeliest: bool = False,
 ) -> list[Reading]:  # fmt: skip
     """The best answers to questions about pictures that have been looked at: part maps and masks as codes only.
 
@@ -110,6 +113,7 @@ def ask(
             region.
         presence: From where on somebody fits, where the answer may be nobody.
         attention: Fill `Reading.attention`.
+        likeliest: Read a coordinate as its likeliest bin, and not as the expectation around it.
 
     ModelError where the network's numbers are not finite.
     """
@@ -127,6 +131,8 @@ def ask(
     inside = any(isinstance(segment, KeypointsSegment) and segment.inside for segment in task.segments)
     readings = []
     for (best, *_), question, box in zip(found, questions, begin, strict=True):
+        if likeliest:
+            best = replace(best, values=[float(token) for token in best.tokens])
         reading = task.read(best, question.size)
         if box is not None:  # what was given is no part of how sure the model is
             reading.box, reading.score = box, best.confidence(4)

@@ -67,7 +67,7 @@ class Job:
     beam: int = 1
     batch_size: int = 16
     workers: int | None = None
-    published_paste: bool = False
+    published_reading: bool = False
     check: bool = False
     device: str | None = None
     dtype: str | None = None
@@ -153,7 +153,7 @@ class _Scoring:
         for task in self._tasks(predictor):
             result = evaluate(
                 predictor, self.data, self.kind, task, beam=job.beam, batch_size=job.batch_size, limit=self.limit,
-                workers=self._workers(predictor), published_paste=job.published_paste, protocol=job.protocol,
+                workers=self._workers(predictor), published_reading=job.published_reading, protocol=job.protocol,
                 each=job.each, way=job.ask, java=not job.no_java, thorough=job.check, ranks=self.ranks,
                 out=Path(job.out) / name if job.out else None,
             )  # fmt: skip

@@ -52,7 +52,7 @@ def evaluate(
     batch_size: int = 16,
     limit: int | None = None,
     workers: int = 0,
-    published_paste: bool = False,
+    published_reading: bool = False,
     protocol: str = "own",
     each: Sequence[str] = (),
     way: str | None = None,
@@ -69,8 +69,8 @@ def evaluate(
         task_name: One of `fitting_tasks(kind)`.
         limit: Take only so many rows (see `choose_rows`).
         workers: Processes that read pictures ahead; 0: this one reads them.
-        published_paste: Take the likeliest code at each place and put part maps back into pictures with stepped
-            outlines, as the published evaluation does, to compare with its figures.
+        published_reading: Take the likeliest bin and code at each place and put part maps back into pictures with
+            stepped outlines, as the published evaluation does, to compare with its figures.
         protocol: One of `PROTOCOLS`.
         each: What is asked about everyone whom an answer names (see `EACH`), of tasks about any number of people.
         way: How every question is put, one of `prompts.WAYS`, whatever the row asks by; None: as the row asks.
@@ -91,7 +91,7 @@ def evaluate(
     masks = protocol == "uniphd" or way in MARKED or "mask" in (*needs, *each)
     rows = ReferringDataset(path, kind, parts="codes" in needs or kind == "person", masks=masks)
     chosen = choose(rows, task_name, limit, protocol, predictor.abilities.point_prompts, way)
-    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_paste, presence, each, way)
+    asking = _Asking(predictor, rows, task_name, chosen.rows, beam, published_reading, presence, each, way)
     store: Store = Memory(ranks) if out is None else Folder(out, task_name, ranks)
 
     data = ranks.first(lambda: survey(rows, chosen.rows, thorough=thorough, progress=progress))
@@ -133,19 +133,19 @@ class _Asking:
 
     def __init__(
         self, predictor: RefHCMPredictor, rows: ReferringDataset, task_name: str, chosen: list[int], beam: int,
-        published_paste: bool, presence: Presence, each: Sequence[str] = (), way: str | None = None,
+        published_reading: bool, presence: Presence, each: Sequence[str] = (), way: str | None = None,
     ) -> None:  # fmt: skip
         self.predictor, self.rows, self.chosen, self.beam = predictor, rows, chosen, beam
         self.task = predictor.task(task_name)
         self.label_map = predictor.label_map if "codes" in self.task.needs else None
         self.masks = predictor.masks if "mask" in (*self.task.needs, *each) else None
-        self.published_paste, self.presence, self.way = published_paste, presence, way
+        self.published_reading, self.presence, self.way = published_reading, presence, way
         self.each = [predictor.task(EACH[wanted]) for wanted in each]
 
     def settings(self) -> dict[str, Any]:
         """What answers depend on beside the model and the rows."""
         precision = str(self.predictor.dtype).removeprefix("torch.")
-        return {"beam": self.beam, "dtype": precision, "published_paste": self.published_paste}
+        return {"beam": self.beam, "dtype": precision, "published_reading": self.published_reading}
 
     def about(self) -> dict[str, Any]:
         """What is to be known about the answers: what they consist of, for scoring, and where they were made."""
@@ -187,7 +187,7 @@ class _Asking:
     def _answer(self, places: list[int], batch: Batch) -> Iterator[Line]:
         readings = answer_batch(
             self.predictor.model, self.task, batch, beam=self.beam, label_map=self.label_map, masks=self.masks,
-            published_paste=self.published_paste, presence=self.presence, each=self.each,
+            published_reading=self.published_reading, presence=self.presence, each=self.each,
         )  # fmt: skip
         truth = list(map(self.task.answered, batch["questions"], batch["annotations"]))
         rows = zip(places, batch["questions"], readings, truth, self._pixels(readings, truth), strict=True)
@@ -200,7 +200,7 @@ class _Asking:
         pixels: list[Pixels] = [{} for _ in truth]
         further = []
         if self.label_map is not None:
-            further.append(part_pixels(self.label_map, readings, truth, choose_paste(self.published_paste)))
+            further.append(part_pixels(self.label_map, readings, truth, choose_paste(self.published_reading)))
         for segment in self.task.scored():
             if self.masks is not None and isinstance(segment, MaskSegment):
                 further.append(mask_pixels(self.masks, segment, readings, truth))

@@ -38,15 +38,32 @@ def _same(one, other):
         np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
 
 
-@pytest.mark.parametrize("published_paste", [False, True])
-def test_a_batch_is_answered_as_its_questions_are(tiny_predictor, published_paste):
+@pytest.mark.parametrize("published_reading", [False, True])
+def test_a_batch_is_answered_as_its_questions_are(tiny_predictor, published_reading):
     task, label_map = tiny_predictor.task("s1"), tiny_predictor.label_map
     batch, samples = _batch(tiny_predictor, ["s1"] * 4)
-    options = {"label_map": label_map, "published_paste": published_paste}
+    options = {"label_map": label_map, "published_reading": published_reading}
     together = answer_batch(tiny_predictor.model, task, batch, **options)
     for number, sample in enumerate(samples):
         _same(together[number], answer_batch(tiny_predictor.model, task, collate([sample]), **options)[0])
         assert together[number].parts.shape == sample["annotation"].size[::-1]
+
+
+def test_the_published_reading_takes_the_likeliest_bins(tiny_predictor):
+    """Same tokens; a coordinate is its bin, and otherwise lies near it, within the window of the expectation."""
+    task, vocabulary = tiny_predictor.task("rkpt"), tiny_predictor.vocabulary
+    batch, samples = _batch(tiny_predictor, ["rkpt"] * 4)
+    likeliest = answer_batch(tiny_predictor.model, task, batch, published_reading=True)
+    expected = answer_batch(tiny_predictor.model, task, batch)
+    moved = 0.0
+    for one, other, sample in zip(likeliest, expected, samples, strict=True):
+        size = np.array(sample["annotation"].size * 2)
+        bins = vocabulary.dequantize(one.tokens[:4]) * size
+        assert one.tokens == other.tokens and np.allclose(one.box, bins, atol=1e-3)
+        far = np.abs(np.array(one.box) - other.box)
+        assert (far <= 1.01 * size / (vocabulary.num_bins - 1)).all()
+        moved = max(moved, far.max())
+    assert moved > 1e-3
 
 
 def test_a_part_map_follows_what_the_block_was_unsure_of(tiny_label_map):

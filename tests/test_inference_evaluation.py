@@ -99,7 +99,7 @@ def test_fewer_rows_than_pictures_are_spread_evenly(rows):
     (["--best-by", "acc@0.5"], "belong to --checkpoint"),
     (["--score", "x", "--data", "y", "--limit", "5"], "leave --data and --limit out"),
     (["--score", "x", "--model", "y"], "leave --model out"),
-    (["--score", "x", "--check", "--published-paste"], "leave --published-paste and --check out"),
+    (["--score", "x", "--check", "--published-reading"], "leave --published-reading and --check out"),
     (["--score", "x", "--attention", "2"], "leave --attention out"),
     (["--recipe", "9"], "no recipe 9; choose one of 1, 2"),
     (["--attention", "2"], "name the folder for them with --out"),

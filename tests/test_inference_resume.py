@@ -139,7 +139,7 @@ def test_an_interrupt_keeps_what_was_answered(tiny_predictor, people, whole, tmp
 @pytest.mark.parametrize("change, said", [
     ({"beam": 2}, "beam 1, not 2"),
     ({"limit": 3}, "limit None, not 3"),
-    ({"published_paste": True}, "published_paste False, not True"),
+    ({"published_reading": True}, "published_reading False, not True"),
 ])  # fmt: skip
 def test_other_settings_do_not_mix(tiny_predictor, people, whole, change, said):
     before = {path.name: path.read_bytes() for path in whole[0].iterdir()}

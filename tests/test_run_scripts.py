@@ -313,7 +313,7 @@ def test_evaluate_scripts_ask_as_published(start, script):
     assert call.arguments[0] == str(ROOT / "evaluate.py") and call.folder == str(start.here)
     assert [call[name] for name in ("--model", "--data", "--kind", "--tasks")] == [
         str(ROOT / "checkpoints" / "refhcm"), str(ROOT / "dataset" / file), kind, task]  # fmt: skip
-    assert ("--beam" in call) == (task != "rpar_full_mask") and ("--published-paste" in call) == task.startswith("rpar")
+    assert ("--beam" in call) == (task != "rpar_full_mask") and ("--published-reading" in call) == (task != "rhrc")
     assert "--kind" not in start(script, DATA="data/val.tsv")[0]
     mine = {"MODEL": "my/model", "DATA": "data/val.tsv", "KIND": "person"}
     (call,) = start(script, "--beam", "2", "--out", "scores", **mine, GPUS="2")

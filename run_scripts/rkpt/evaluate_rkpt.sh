@@ -7,4 +7,5 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 if [ -z "${DATA:-}" ]; then KIND=${KIND:-rkpt}; fi
 exec "$root/run_scripts/launch.sh" "$root/evaluate.py" --model "${MODEL:-$root/checkpoints/refhcm}" \
-    --data "${DATA:-$root/dataset/rkpt/refcoco_pose_testA.tsv}" ${KIND:+--kind "$KIND"} --tasks rkpt --beam 5 "$@"
+    --data "${DATA:-$root/dataset/rkpt/refcoco_pose_testA.tsv}" ${KIND:+--kind "$KIND"} --tasks rkpt --beam 5 \
+    --published-reading "$@"

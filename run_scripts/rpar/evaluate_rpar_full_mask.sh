@@ -7,4 +7,4 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 if [ -z "${DATA:-}" ]; then KIND=${KIND:-rpar}; fi
 exec "$root/run_scripts/launch.sh" "$root/evaluate.py" --model "${MODEL:-$root/checkpoints/refhcm}" \
-    --data "${DATA:-$root/dataset/rpar/refcihp_val.tsv}" ${KIND:+--kind "$KIND"} --tasks rpar_full_mask --published-paste "$@"
+    --data "${DATA:-$root/dataset/rpar/refcihp_val.tsv}" ${KIND:+--kind "$KIND"} --tasks rpar_full_mask --published-reading "$@"
