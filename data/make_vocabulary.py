@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import RefHCMError
-from .annotation import CODE_GRID
+from .annotation import CODE_GRID, KEYPOINT_NAMES
 from .commands import in_range, one_sentence, writable_folder
 from .dataset import LAYOUTS
 from .person_file import BY_REGION, EVERYBODY
@@ -44,9 +44,12 @@ def words_of(path: str | Path, kind: str) -> Iterator[str]:
 
 def make_vocabulary(
     out: str | Path, texts: Iterator[str], size: int, bins: int, label_codes: int, prompts: Sequence[str] = (),
-    mask_codes: int = 0,
+    mask_codes: int = 0, pose: bool = False,
 ) -> Vocabulary:  # fmt: skip
-    """Train the text pieces on `texts` and `prompts` and write both files of the token space into the folder `out`."""
+    """Train the text pieces on `texts` and `prompts` and write both files of the token space into the folder `out`.
+
+    pose: poses are one block (`Vocabulary.pose_start`).
+    """
     in_range(1, 1 << 16, size=size, label_codes=label_codes)
     in_range(0, 1 << 16, mask_codes=mask_codes)
     in_range(2, 1 << 16, bins=bins)
@@ -59,6 +62,8 @@ def make_vocabulary(
     vocabulary = Vocabulary(text, num_codes=codes, num_bins=bins, label_codes=label_codes, mark_start=label_codes)
     if mask_codes:
         vocabulary = vocabulary.with_masks(mask_codes, queries)
+    if pose:
+        vocabulary = vocabulary.with_pose(len(KEYPOINT_NAMES), queries)
     (out / VOCABULARY_FILE).write_text(json.dumps(describe_vocabulary(vocabulary), indent=2) + "\n")
     return vocabulary
 
@@ -73,12 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bins", type=int, default=256, help="coordinate bins")
     parser.add_argument("--label-codes", type=int, default=64, help="codebook size of the label-map tokenizer")
     parser.add_argument("--mask-codes", type=int, default=0, help="that of the mask tokenizer; 0: no masks")
+    parser.add_argument("--pose", action="store_true", help="codes to write all keypoints as one block")
     parser.add_argument("--prompt", action="append", default=[], help="an instruction to spell well; may be repeated")
     given = parser.parse_args(arguments)
     try:
         texts = (text for path in given.files for text in words_of(path, given.kind))
         made = make_vocabulary(given.out, texts, given.size, given.bins, given.label_codes, given.prompt,
-                               given.mask_codes)  # fmt: skip
+                               given.mask_codes, given.pose)  # fmt: skip
     except (RefHCMError, OSError) as error:
         raise SystemExit(f"make_vocabulary: {one_sentence(error)}") from error
     print(f"{made.text.size} text pieces, {made.num_codes} codes, {made.num_bins} bins: {made.size} tokens")

@@ -23,15 +23,17 @@ def test_the_files_are_a_token_space(words, tmp_path):
     section = json.loads((tmp_path / "out" / VOCABULARY_FILE).read_text())
     made = load_vocabulary(section, tmp_path / "out")
     assert made.num_bins == 64 and not made.mask_codes and "mask_codes" not in section
+    assert not made.pose_start and "pose_start" not in section
 
 
-def test_codes_for_masks_stand_behind_those_of_part_maps(words, tmp_path):
-    options = ["--kind", "rhrc", "--size", "400", "--label-codes", "32", "--mask-codes", "20"]
+def test_codes_for_masks_and_poses_stand_behind_those_of_part_maps(words, tmp_path):
+    options = ["--kind", "rhrc", "--size", "400", "--label-codes", "32", "--mask-codes", "20", "--pose"]
     main([str(tmp_path), str(words), *options])
     made = load_vocabulary(json.loads((tmp_path / VOCABULARY_FILE).read_text()), tmp_path)
     tokens = [*range(*made.label_span), made.parts_begin, made.parts_end, *made.parts_queries(48)]
     tokens += [*range(*made.mask_span), made.mask_begin, made.mask_end, *made.mask_queries(48)]
-    assert len(set(tokens)) == 32 + 20 + 2 * 50 and max(tokens) < made.bin_start
+    tokens += [*range(*made.visibility_span), made.pose_begin, made.pose_end, *made.pose_queries(17)]
+    assert len(set(tokens)) == 32 + 20 + 2 * 50 + 3 + 2 + 51 and max(tokens) < made.bin_start
     again = load_vocabulary(describe_vocabulary(made), tmp_path)
     assert replace(again, text=made.text) == made
 
